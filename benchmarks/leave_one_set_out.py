@@ -1,0 +1,160 @@
+"""Transfer to word sets nobody trained on: each set in turn, with all its languages, is left out of training.
+
+    python benchmarks/leave_one_set_out.py --jobs 2
+
+For every set one model is trained with the recipe on everything else (at most ten CPU-minutes), then scored on the
+set beside the untrained baselines, on the same episodes. Differences are paired episode by episode; every set counts
+alike. Nothing is chosen on the results: recipe and seed are fixed before.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metavox.checkpoint import load_model
+from metavox.config import load_experiment
+from metavox.data.corpora import open_corpora, require
+from metavox.data.episodes import ClassIndex, EpisodeSpec
+from metavox.evaluation.comparison import paired
+from metavox.evaluation.protocols import Protocol, evaluate, fitted, over_corpora, summary
+from metavox.tasks import TASKS
+from metavox.training import learn, select_tasks
+
+SETS = (
+    "arabic_digits", "bengali_digits", "fsdd_en_digits", "lithuanian_commands", "speech_commands_mini",
+    "spoken_words_zh_en", "wake_words_en",
+)  # fmt: skip
+RECIPE = Path(__file__).parent.parent / "recipes" / "commands.yaml"
+SHOTS = (1, 5)
+BASELINES = ("nearest_mean", "dtw")
+
+
+def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list[str]) -> None:
+    """Train without one set and score it; leaves ``result.json`` and ``rows.jsonl`` in ``out``."""
+    torch.set_num_threads(1)
+    utterances = open_corpora([require(left_out)], load_experiment(RECIPE).model.front_end).utterances
+    languages = sorted({utterance.lang for utterance in utterances if utterance.lang})
+    changes = [
+        f"data.corpora={json.dumps(list(SETS))}",
+        f"data.leave_out_corpora={json.dumps([left_out])}",
+        f"data.leave_out_languages={json.dumps(languages)}",
+        f"train.seed={seed}",
+        *overrides,
+    ]
+    experiment = load_experiment(RECIPE, changes)
+    tasks = select_tasks(experiment)
+    before = time.process_time()
+    if not (out / "model" / "config.json").is_file():
+        learn(experiment, tasks, out / "model")
+    cpu_minutes = (time.process_time() - before) / 60
+    models = {"recipe": load_model(out / "model")} | {name: load_model(name) for name in BASELINES}
+    cpu_minutes = models["recipe"].about.get("cpu_s", 60 * cpu_minutes) / 60
+    summaries, rows = [], []
+    for name, model in models.items():
+        bank = open_corpora([require(left_out)], model.config.front_end)
+        index = ClassIndex(bank.utterances)
+        for k in SHOTS:
+            protocol, _ = fitted(Protocol(EpisodeSpec(10, k, 5), episodes, seed), index)
+            found = evaluate(model.learner, TASKS["commands"](), bank, index, protocol, model.config.front_end)
+            about = {"model": name, "corpus": left_out, "version": version("metavox")}
+            summaries.append(summary(found, protocol, **about))
+            rows += [{"model": name, **row} for row in found]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    training = {"languages_left_out": languages, "cpu_minutes": round(cpu_minutes, 2), "steps": experiment.train.steps}
+    (out / "result.json").write_text(json.dumps({"training": training, "summaries": summaries}, indent=1))
+
+
+def collect(folder: Path, seed: int) -> dict[str, Any]:
+    """The table over all folds: means, worst sets and paired differences."""
+    results = {name: json.loads((folder / name / "result.json").read_text()) for name in SETS}
+    rows = [json.loads(line) for name in SETS for line in (folder / name / "rows.jsonl").open()]
+    table, differences = [], []
+    for k in SHOTS:
+        by_model = {
+            model: [row for row in rows if row["model"] == model and row["shots"] == k]
+            for model in ("recipe", *BASELINES)
+        }
+        for model in by_model:
+            some = [
+                s for result in results.values() for s in result["summaries"]
+                if s["model"] == model and s["shots"] == k
+            ]  # fmt: skip
+            table.append({"model": model, **over_corpora(some), "corpora": some})
+        differences += [
+            {"model": "recipe", "versus": name, "shots": k, **paired(by_model["recipe"], by_model[name], seed)}
+            for name in BASELINES
+        ]
+    return {
+        "what": "10-way accuracy on word sets left out of training with all their languages",
+        "machine": {"platform": platform.platform(), "processor": _processor(), "threads_per_fold": 1},
+        "versions": {"metavox": version("metavox"), "torch": torch.__version__, "python": platform.python_version()},
+        "seed": seed,
+        "training": {name: result["training"] for name, result in results.items()},
+        "overall": table,
+        "paired": differences,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def show(result: dict[str, Any]) -> None:
+    """The table as text."""
+    for row in result["overall"]:
+        low, high = row["ci95"]
+        print(f"{row['shots']}-shot {row['model']:<13} {100 * row['mean']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+              f"  worst {row['worst_corpus']} {100 * row['worst_mean']:.1f}  "
+              + " ".join(f"{s['corpus'][:6]} {100 * s['mean']:.1f}" for s in row["corpora"]))  # fmt: skip
+    for row in result["paired"]:
+        print(f"{row['shots']}-shot recipe - {row['versus']:<13} {100 * row['difference']:+5.1f} "
+              f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]  p {row['p_value']:.2g}  "
+              f"worst {row['worst_corpus']} {100 * row['worst_difference']:+.1f}")  # fmt: skip
+
+
+def main() -> None:
+    """Run the folds that are not done yet, ``--jobs`` at a time, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="changes to the recipe, as for metavox train")
+    parser.add_argument("--folder", type=Path, default=Path("exp/leave_one_set_out"))
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--fold", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.fold:
+        run_fold(asked.fold, asked.folder / asked.fold, asked.episodes, asked.seed, asked.overrides)
+        return
+    waiting = [name for name in SETS if not (asked.folder / name / "result.json").is_file()]
+    running: dict[str, subprocess.Popen] = {}
+    while waiting or running:
+        while waiting and len(running) < asked.jobs:
+            name = waiting.pop(0)
+            command = [sys.executable, __file__, "--fold", name, "--folder", str(asked.folder)]
+            command += ["--episodes", str(asked.episodes), "--seed", str(asked.seed), *asked.overrides]
+            running[name] = subprocess.Popen(command)
+        for name in [name for name, process in running.items() if process.poll() is not None]:
+            if running.pop(name).returncode:
+                sys.exit(f"fold {name} failed")
+            print(f"{name} done, {len(waiting)} waiting", flush=True)
+        time.sleep(1)
+    result = collect(asked.folder, asked.seed)
+    asked.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    show(result)
+
+
+if __name__ == "__main__":
+    main()

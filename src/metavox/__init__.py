@@ -1,0 +1,25 @@
+"""Speech models that learn from a handful of recordings.
+
+Names are loaded when first used: ``import metavox`` loads no network, plot or web library.
+"""
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .runtime.commands import CommandRecognizer as CommandRecognizer
+
+__version__ = _version("metavox")
+
+_WHERE = {"CommandRecognizer": "runtime.commands", "InputError": "contracts"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'metavox' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*_WHERE, "__version__"]

@@ -1,0 +1,271 @@
+"""Models and profiles on disk: safetensors and JSON, never pickle. Written beside and renamed, read with every check.
+
+A model folder: ``model.safetensors``, ``config.json`` (how to build it, version, hash, provenance) and a README.
+A profile folder: ``state.safetensors``, ``profile.json``.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .config import ModelConfig, validated
+from .contracts import Calibration, FrontEnd, InputError, Profile, State
+from .learners.presets import BASELINES, LEARNERS
+from .nets.encoders import ENCODERS
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A learner with what is known of it."""
+
+    learner: Any
+    config: ModelConfig
+    name: str
+    hash: str
+    about: Mapping[str, Any]
+    """Provenance: training data, seed, steps, held-out accuracy, reference scores."""
+    folder: Path | None = None
+
+
+def build(config: ModelConfig, *, seed: int = 0) -> nn.Module:
+    """Initialisation: a learner from its configuration, weights drawn from ``seed``.
+
+    Raises:
+        InputError: an encoder or learner of an unknown name.
+    """
+    encoder_class = _named(ENCODERS, config.encoder.name, "encoder.name")
+    preset = _named(LEARNERS, config.learner.name, "learner.name")
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
+        torch.manual_seed(seed)
+        encoder = encoder_class(config.encoder, config.front_end)
+        return preset.build(encoder, config.learner).eval()
+
+
+def _named(table: Mapping[str, Any], name: str, key: str) -> Any:
+    if name not in table:
+        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(table)}.")
+    return table[name]
+
+
+def fingerprint(learner: nn.Module, config: ModelConfig) -> str:
+    """SHA-256 of configuration and weights. Another model's embeddings mean something else."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for name, value in sorted(learner.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+def save_model(folder: Path, learner: nn.Module, config: ModelConfig, about: Mapping[str, Any]) -> None:
+    """Write a model into ``folder``; each file is complete before it takes its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / "model.safetensors", learner.state_dict())
+    document = {
+        "format": FORMAT,
+        "library": "metavox",
+        "version": version("metavox"),
+        "hash": fingerprint(learner, config),
+        "model": config.model_dump(mode="json"),
+        "about": dict(about),
+    }
+    write_json(folder / "config.json", document)
+
+
+def load_model(source: str | Path) -> Model:
+    """Read a model folder, or build a baseline by its name (``nearest_mean``, ``dtw``).
+
+    Raises:
+        InputError: no model there; a file that is truncated, of another version or of another encoder.
+    """
+    if str(source) in BASELINES and not Path(source).exists():
+        config = BASELINES[str(source)]
+        learner = build(config)
+        return Model(learner, config, str(source), fingerprint(learner, config), {})
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{source} holds no model (no config.json); name a folder that `metavox train` wrote, or a baseline: "
+            f"{', '.join(BASELINES)}."
+        )
+    document = _read_document(folder / "config.json", "model")
+    config = validated(ModelConfig, document.get("model"), f"{folder / 'config.json'}")
+    learner = build(config)
+    _load_weights(learner, folder / "model.safetensors")
+    actual = fingerprint(learner, config)
+    if document.get("hash") != actual:
+        raise InputError(
+            f"{folder} is not as it was saved: its weights and configuration hash to {actual[:12]} and config.json "
+            f"says {str(document.get('hash'))[:12]}; restore both files from the same training."
+        )
+    return Model(learner.eval(), config, folder.resolve().name, actual, document.get("about", {}), folder)
+
+
+def _load_weights(learner: nn.Module, path: Path) -> None:
+    tensors = read_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+        raise InputError(
+            f"{path} belongs to another encoder or learner than its config.json: {odd} is {found.get(odd, 'absent')} "
+            f"and should be {wanted.get(odd, 'absent')}; restore both files from the same training."
+        )
+    learner.load_state_dict(tensors)
+
+
+# --------------------------------------------------------------------------------------------------------- profiles
+
+
+def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a profile folder beside and rename it, replacing an older profile in one move.
+
+    Raises:
+        InputError: ``folder`` exists and is no profile.
+    """
+    if folder.exists() and not (folder / "profile.json").is_file():
+        raise InputError(f"{folder} exists and is no profile; choose another name or remove it.")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        write_tensors(beside / "state.safetensors", profile.state)
+        calibration = profile.calibration
+        document = {
+            "format": FORMAT,
+            "library": "metavox",
+            "version": profile.version,
+            "labels": list(profile.labels),
+            "calibration": {
+                "threshold": calibration.threshold,
+                "n_target": calibration.n_target,
+                "n_nontarget": calibration.n_nontarget,
+                "source": calibration.source,
+            },
+            "front_end": profile.front_end.model_dump(mode="json"),
+            "model_hash": profile.model_hash,
+            "model": None if model is None else str(model.resolve()),
+            "model_relative": None if model is None else os.path.relpath(model.resolve(), folder.resolve()),
+            **(extra or {}),
+        }
+        write_json(beside / "profile.json", document)
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            folder.rename(old)
+            beside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def load_profile(folder: Path) -> tuple[Profile, dict[str, Any]]:
+    """Read a profile and its document (where its model was, how many takes).
+
+    Raises:
+        InputError: no profile there, or one that is damaged or of another format.
+    """
+    if not (folder / "profile.json").is_file():
+        raise InputError(f"{folder} holds no profile (no profile.json); make one with `metavox enroll`.")
+    document = _read_document(folder / "profile.json", "profile")
+    try:
+        calibration = Calibration(**document["calibration"])
+        profile = Profile(
+            read_tensors(folder / "state.safetensors"),
+            tuple(document["labels"]),
+            calibration,
+            validated(FrontEnd, document["front_end"], str(folder / "profile.json")),
+            document["model_hash"],
+            document["version"],
+        )
+    except (KeyError, TypeError) as err:
+        raise InputError(f"{folder / 'profile.json'} lacks {err}; enrol again with `metavox enroll`.") from None
+    return profile, document
+
+
+def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | None = None) -> Model:
+    """The base model that a profile was made with: named, where it was, or where it lies relative to the profile.
+
+    Raises:
+        InputError: the model is gone, or is another one than the profile's.
+    """
+    places = [model] if model else [Path(p) for p in (document.get("model"),) if p]
+    if not model and document.get("model_relative"):
+        places.append(folder.resolve() / document["model_relative"])
+    for place in places:
+        if place is not None and (place / "config.json").is_file():
+            found = load_model(place)
+            if found.hash != document["model_hash"]:
+                raise InputError(
+                    f"Profile {folder} was made with model {document['model_hash'][:12]} and {place} is "
+                    f"{found.hash[:12]}; name the right one with --model or enrol again."
+                )
+            return found
+    raise InputError(
+        f"The model of profile {folder} is not at {places[0] if places else 'any known place'}; "
+        "name its folder with --model."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def write_tensors(path: Path, tensors: State | Mapping[str, Tensor]) -> None:
+    """Save tensors so that ``path`` is either the old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Load a safetensors file; InputError where it is missing, truncated or something else."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; restore it or make it again.") from None
+    except (SafetensorError, OSError, ValueError) as err:
+        raise InputError(f"{path} is damaged or truncated ({err}); restore it or make it again.") from None
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Save JSON so that ``path`` is either the old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read_document(path: Path, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise InputError(f"{path} is damaged or truncated ({err}); restore it or make the {what} again.") from None
+    if not isinstance(document, dict) or document.get("library") != "metavox":
+        raise InputError(f"{path} was not written by Metavox; name a {what} that it wrote.")
+    if document.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {document.get('format')} and this version reads format {FORMAT}; "
+            f"make the {what} again or install the version that wrote it ({document.get('version')})."
+        )
+    return document

@@ -1,0 +1,38 @@
+"""Progress bars on standard error, so that standard output holds results only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def bars() -> Iterator[Callable[..., None]]:
+    """Yield ``report(what, done, total, note="")``: one bar for each ``what``, with the time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    known: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def report(what: str, done: int, total: int, note: str = "") -> None:
+            if what not in known:
+                known[what] = progress.add_task(what, total=total, note=note)
+            progress.update(known[what], completed=done, total=total, note=note)
+
+        yield report

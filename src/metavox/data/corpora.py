@@ -1,0 +1,102 @@
+"""From the names in a recipe or on a command line to one bank of recordings."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from ..config import DataConfig, validated
+from ..contracts import FrontEnd, InputError
+from .bank import Bank, build_bank
+from .manifests import load_corpus
+
+Report = Callable[[str, int, int], None]
+"""(what is being done, done, total)."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """All recordings an experiment may use."""
+
+    bank: Bank
+    is_synthetic: Bool[np.ndarray, " n"]
+    absent: tuple[str, ...]
+    """Corpora that a recipe names and this machine has not."""
+
+
+def data_root() -> Path | None:
+    """The folder of real recordings, where METAVOX_DATA names one."""
+    named = os.environ.get("METAVOX_DATA")
+    return Path(named) if named else None
+
+
+def locate(name: str) -> Path | None:
+    """A folder or manifest as given, else the folder of that name in METAVOX_DATA, else None."""
+    if Path(name).exists():
+        return Path(name)
+    root = data_root()
+    if root is not None and (root / name).exists():
+        return root / name
+    return None
+
+
+def require(name: str) -> Path:
+    """As ``locate``, or an InputError."""
+    path = locate(name)
+    if path is None:
+        raise InputError(
+            f"Corpus {name} is no folder here and METAVOX_DATA ({os.environ.get('METAVOX_DATA') or 'not set'}) has "
+            "none of that name; give the path of a folder with a manifest.jsonl or a folder per word."
+        )
+    return path
+
+
+def open_corpora(paths: Sequence[Path], front_end: FrontEnd, report: Report | None = None) -> Bank:
+    """The bank of several corpora, in the order given."""
+    utterances = [utterance for path in paths for utterance in load_corpus(path)]
+    return build_bank(utterances, front_end, n_workers=n_cores(), progress=_named(report, "features"))
+
+
+def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None) -> Recordings:
+    """Everything a recipe names, synthetic words included, less the corpora it leaves out.
+
+    Raises:
+        InputError: a path that does not exist, or nothing left to learn from.
+    """
+    wanted = [name for name in config.corpora if name not in config.leave_out_corpora]
+    unknown = sorted(set(config.leave_out_corpora) - set(config.corpora))
+    if unknown:
+        raise InputError(
+            f"data.leave_out_corpora names {unknown[0]}, which is not in data.corpora ({', '.join(config.corpora)})."
+        )
+    absent = tuple(name for name in wanted if _is_name(name) and locate(name) is None)
+    real = [require(name) for name in wanted if name not in absent]
+    paths = list(real)
+    if config.synth is not None:
+        from .synth import SynthSpec, cached_corpus
+
+        paths.append(cached_corpus(validated(SynthSpec, config.synth, "data.synth"), n_workers=n_cores(), progress=_named(report, "synthetic speech")))
+    if not paths:
+        raise InputError(
+            f"None of the corpora {', '.join(wanted) or '(none named)'} is here and data.synth is off; set METAVOX_DATA "
+            "to the folder that holds them, or give data.synth."
+        )
+    banks = [open_corpora([path], front_end, report) for path in paths]
+    is_synthetic = np.concatenate([np.full(len(bank), i >= len(real)) for i, bank in enumerate(banks)])
+    return Recordings(Bank.join(banks), is_synthetic, absent)
+
+
+def _is_name(name: str) -> bool:
+    return os.sep not in name and not name.startswith(".")
+
+
+def _named(report: Report | None, what: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(what, done, total)
+
+
+def n_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

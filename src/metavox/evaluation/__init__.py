@@ -1,0 +1,1 @@
+"""Protocols that turn a seed into per-item rows, and the report made of them."""

@@ -1,0 +1,59 @@
+"""Learners beside one another on the same episodes: differences paired episode by episode, every set counting alike."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..statistics import holm, stratified_paired_difference
+from .protocols import Row
+
+
+def episode_accuracy(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
+    """Accuracy by corpus and episode number."""
+    hits: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        hits[row["corpus"]][row["episode"]].append(row["correct"])
+    return {
+        corpus: {number: float(np.mean(values)) for number, values in by_episode.items()}
+        for corpus, by_episode in hits.items()
+    }
+
+
+def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, Any]:
+    """How much better ``rows`` are than ``versus``: mean over sets with its interval, and the worst set.
+
+    Only episodes that both were scored on count; the same seed drew the same episodes for both.
+    """
+    ours, theirs = episode_accuracy(rows), episode_accuracy(versus)
+    pairs = {}
+    for corpus in sorted(set(ours) & set(theirs)):
+        numbers = sorted(set(ours[corpus]) & set(theirs[corpus]))
+        pairs[corpus] = (
+            np.asarray([ours[corpus][number] for number in numbers]),
+            np.asarray([theirs[corpus][number] for number in numbers]),
+        )
+    found = stratified_paired_difference(pairs, seed=seed)
+    return {
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "p_value": found.p_value,
+        "episodes": sum(len(pair[0]) for pair in pairs.values()),
+        "worst_corpus": found.worst_set,
+        "worst_difference": found.by_set[found.worst_set].difference,
+    }
+
+
+def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:
+    """Every model against one other, p-values adjusted for the number of comparisons (Holm 1979)."""
+    found = [
+        {"model": model, "versus": versus, **paired(rows, rows_by_model[versus], seed)}
+        for model, rows in rows_by_model.items()
+        if model != versus
+    ]
+    if found:
+        for row, adjusted in zip(found, holm([row["p_value"] for row in found]), strict=True):
+            row["p_value"] = float(adjusted)
+    return found

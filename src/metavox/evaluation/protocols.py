@@ -1,0 +1,170 @@
+"""Seeded protocols: a learner and a bank in, one row an item out. Everything later (means, intervals, comparisons,
+plots) is computed from the rows, and learners that share a seed are scored on the same episodes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..contracts import Batch, Episode, FrontEnd, InputError, Learner, State, Task
+from ..data.bank import Bank
+from ..data.episodes import ClassIndex, EpisodeSpec
+from ..statistics import cluster_bootstrap, mean_interval
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Closed N-way K-shot command recognition: ``episodes`` draws of ``spec``, the i-th from (seed, i)."""
+
+    spec: EpisodeSpec
+    episodes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise InputError(f"episodes is {self.episodes}; it must be at least 1.")
+
+
+def fitted(protocol: Protocol, index: ClassIndex) -> tuple[Protocol, str | None]:
+    """The protocol with as many ways as the corpus has, and a sentence where that is fewer than asked.
+
+    Raises:
+        InputError: fewer than two classes have enough takes.
+    """
+    spec = protocol.spec
+    n = len(index.eligible(spec))
+    if n >= spec.n_way:
+        return protocol, None
+    if n < 2:
+        most = max((index.n_takes(i) for i in range(len(index))), default=0)
+        raise InputError(
+            f"{n} of {len(index)} classes have the {spec.k_shot + 1} takes that {spec.k_shot} shots and a query need "
+            f"(the largest has {most}), and an episode needs two; ask for fewer shots or record more takes."
+        )
+    note = f"{n} classes have enough takes, fewer than the {spec.n_way} ways asked for; all {n} are used."
+    return replace(protocol, spec=replace(spec, n_way=n)), note
+
+
+def transfer(learner: Learner, support: Batch) -> State:
+    """Knowledge transfer: what enrolment on a device does, and nothing else."""
+    return learner.adapt(support)
+
+
+def evaluate(
+    learner: Learner,
+    task: Task,
+    bank: Bank,
+    index: ClassIndex,
+    protocol: Protocol,
+    front_end: FrontEnd,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    corpus: str | None = None,
+) -> list[Row]:
+    """Rows of all episodes: who was asked, what was right, what was answered, and by how much.
+
+    ``corpus`` names the set in the rows, where it is not one folder.
+
+    Raises:
+        InputError: the corpus cannot give an episode of this shape.
+    """
+    rows: list[Row] = []
+    for i in range(protocol.episodes):
+        draw = index.draw(protocol.spec, [protocol.seed, i])
+        support = bank.batch(draw.support, draw.support_labels, len(draw.classes), front_end)
+        query = bank.batch(draw.query, draw.query_labels, len(draw.classes), front_end)
+        for row in _episode_rows(learner, task, bank, Episode(support, query, draw), i):
+            rows.append(row if corpus is None else {**row, "corpus": corpus})
+        if progress is not None:
+            progress(i + 1, protocol.episodes)
+    return rows
+
+
+def _episode_rows(learner: Learner, task: Task, bank: Bank, episode: Episode, number: int) -> Iterable[Row]:
+    with torch.no_grad():
+        output = learner.predict(transfer(learner, episode.support), episode.query)
+        correct = task.score(output, episode.query)
+    scores = output.scores
+    best = scores.argmax(-1).tolist()
+    own = scores.gather(1, episode.query.labels[:, None])[:, 0]
+    margin = own - scores.scatter(1, episode.query.labels[:, None], -torch.inf).amax(1)
+    draw = episode.draw
+    shots = np.bincount(draw.support_labels, minlength=len(draw.classes))
+    for k, position in enumerate(draw.query.tolist()):
+        utterance, label = bank.utterances[position], int(draw.query_labels[k])
+        yield {
+            "episode": number,
+            "item": utterance.id,
+            "corpus": utterance.corpus,
+            "speaker": utterance.speaker,
+            "label": draw.classes[label],
+            "predicted": draw.classes[best[k]],
+            "correct": int(correct[k]),
+            "margin": round(float(margin[k]), 5),
+            "ways": len(draw.classes),
+            "shots": int(shots[label]),
+        }
+
+
+def per_episode(rows: Sequence[Row]) -> np.ndarray:
+    """Mean accuracy of each episode, in order."""
+    hits: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        hits[row["episode"]].append(row["correct"])
+    return np.asarray([np.mean(hits[number]) for number in sorted(hits)])
+
+
+def summary(rows: Sequence[Row], protocol: Protocol, **about: Any) -> dict[str, Any]:
+    """A flat summary: mean accuracy over episodes with its interval, and with one clustered by speaker and word.
+
+    ``ci95`` says how sure the mean is over episodes of *these* recordings; ``clustered_ci95`` resamples speakers and
+    words too, and says what other people and other words might give.
+    """
+    interval = mean_interval(per_episode(rows))
+    values = np.asarray([row["correct"] for row in rows], np.float64)
+    words = np.asarray([row["label"] for row in rows])
+    clusters = [words]
+    if all(row["speaker"] is not None for row in rows):
+        clusters.append(np.asarray([row["speaker"] for row in rows]))
+    clustered = cluster_bootstrap(values, clusters if len(clusters) > 1 else words, seed=protocol.seed, n_resamples=2000)
+    spec = protocol.spec
+    return {
+        "metric": "accuracy",
+        "mean": interval.mean,
+        "ci95": interval.ci95,
+        "clustered_ci95": clustered.ci95,
+        "clustered_by": "word and speaker" if len(clusters) > 1 else "word",
+        "n": len(rows),
+        "episodes": protocol.episodes,
+        "seed": protocol.seed,
+        "ways": spec.n_way,
+        "shots": spec.k_shot,
+        "queries": spec.n_query,
+        "speakers": spec.speakers,
+        **about,
+    }
+
+
+def over_corpora(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over corpora with its worst one; the corpora are fixed, so their intervals combine as errors do."""
+    means = np.asarray([s["mean"] for s in summaries])
+    widths = [(s["ci95"][1] - s["ci95"][0]) / 2 for s in summaries if None not in s["ci95"]]
+    half = float(np.sqrt(np.sum(np.square(widths)))) / len(summaries) if len(widths) == len(summaries) else None
+    worst = summaries[int(means.argmin())]
+    mean = float(means.mean())
+    first = {key: summaries[0][key] for key in ("metric", "episodes", "seed", "shots", "queries", "speakers")}
+    return {
+        **first,
+        "mean": mean,
+        "ci95": [None, None] if half is None else [mean - half, mean + half],
+        "n": sum(s["n"] for s in summaries),
+        "ways": max(s["ways"] for s in summaries),
+        "worst_corpus": worst["corpus"],
+        "worst_mean": worst["mean"],
+    }

@@ -1,0 +1,84 @@
+"""Learners that adapt by gradient: MAML and its kin, and fine-tuning, which is the same thing without meta-training."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from ..contracts import Batch, Encoder, Output, State
+from ..losses import cross_entropy
+from ..nets.heads import pool, prototype_head
+from .inner import inner_steps
+
+_HEAD = ("head.weight", "head.bias")
+
+
+class GradientLearner(nn.Module):
+    """Adapt encoder and head by ``n_steps`` of gradient descent on the support loss (Finn et al. 2017).
+
+    The head is built from the support set as in Proto-MAML (Triantafillou et al. 2020), so any number of words and of
+    takes will do. A state holds the values that the inner loop may change, and no others: with ``adapts="head"``
+    (ANIL, Raghu et al. 2020) the encoder stays fixed.
+    """
+
+    fixed_ways = False
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        n_steps: int = 5,
+        lr: float = 0.05,
+        adapts: str = "all",
+        second_order: bool = False,
+        n_base_classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.n_steps, self.lr, self.second_order = n_steps, lr, second_order
+        self.adapts_body = adapts == "all"
+        self.log_scale = nn.Parameter(torch.tensor(1.4))  # length of a vector: how sure the built head starts
+        # What joint training classifies; no part of adapting or predicting.
+        self.base_head = nn.Linear(2 * encoder.dim, n_base_classes) if n_base_classes else None
+
+    def vectors(self, batch: Batch, state: State | None = None) -> Tensor:
+        """Pooled embeddings of one length (B, 2 D), through the encoder with the adapted values of ``state``."""
+        body = {name: value for name, value in (state or {}).items() if name not in _HEAD}
+        frames = functional_call(self.encoder, body, (batch.inputs, batch.lengths)) if body else self._encode(batch)
+        pooled = pool(frames, self.encoder.out_lengths(batch.lengths))
+        return self.log_scale.exp() * functional.normalize(pooled, dim=-1)
+
+    def _encode(self, batch: Batch) -> Tensor:
+        return self.encoder(batch.inputs, batch.lengths)
+
+    def initial(self, support: Batch) -> State:
+        """The state of zero steps: the encoder as it is and a head built from the support set."""
+        weight, bias = prototype_head(self.vectors(support), support.labels, support.n_classes)
+        body = dict(self.encoder.named_parameters()) if self.adapts_body else {}  # type: ignore[attr-defined]
+        return {**body, _HEAD[0]: weight, _HEAD[1]: bias}
+
+    def trajectory(self, support: Batch) -> Iterator[State]:
+        """The state before the first inner step and after each."""
+        fixed = None if self.adapts_body else self.vectors(support)
+
+        def loss(state: State) -> Tensor:
+            vectors = self.vectors(support, state) if fixed is None else fixed
+            return cross_entropy(vectors @ state[_HEAD[0]].T + state[_HEAD[1]], support.labels)
+
+        yield from inner_steps(loss, self.initial(support), self.n_steps, self.lr, second_order=self.second_order)
+
+    def adapt(self, support: Batch) -> State:
+        state: State = {}
+        for state in self.trajectory(support):  # noqa: B007
+            pass
+        return state
+
+    def predict(self, state: State, query: Batch) -> Output:
+        return Output(self.vectors(query, state) @ state[_HEAD[0]].T + state[_HEAD[1]])
+
+    def classify(self, batch: Batch) -> Output:
+        """Scores (B, n_base_classes) of the joint classifier over all classes of training."""
+        if self.base_head is None:
+            raise ValueError("this learner was built without base classes")
+        return Output(self.base_head(self.vectors(batch)))

@@ -1,0 +1,90 @@
+"""Outer rules: how an episode, or several, becomes one gradient of the initialisation.
+
+``Outer = (learner, task, episodes) -> Grads``; pure: no optimizer, no state.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..contracts import Batch, Episode, Grads, Output, Task
+from .gradient import GradientLearner
+from .metric import Prototypes
+
+
+def query_loss(learner: nn.Module, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Gradient of the mean query loss after adapting to the support (Finn et al. 2017, algorithm 1).
+
+    What flows through ``adapt`` is the learner's affair: for first-order MAML the inner gradients are constants, for a
+    metric learner everything is differentiated.
+    """
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        state = learner.adapt(episode.support)  # type: ignore[operator]
+        return learner.predict(state, episode.query), episode.query  # type: ignore[operator]
+
+    return _mean_gradient(learner, task, episodes, forward)
+
+
+def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Every clip of an episode is a query of the support without it; for prototypes.
+
+    The same scores as ``adapt`` and ``predict`` give on each of these splits (a test holds them together), for one
+    pass through the encoder and twice the queries of a fixed split.
+    """
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        return Output(learner.leave_one_out(learner.adapt(batch))), batch
+
+    return _mean_gradient(learner, task, episodes, forward)
+
+
+def joint(learner: GradientLearner, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Ordinary supervised training on all classes at once: the baseline that meta-learning has to beat.
+
+    It sees the same clips as the other rules; the split into support and query means nothing to it.
+    """
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        ids = torch.from_numpy(episode.draw.class_ids).to(batch.labels)
+        output = learner.classify(batch)
+        return output, Batch(batch.inputs, batch.lengths, ids[batch.labels], output.scores.shape[1])
+
+    return _mean_gradient(learner, task, episodes, forward)
+
+
+def joined(episode: Episode) -> Batch:
+    """Support and query as one batch, padded to the longer of the two."""
+    parts = (episode.support, episode.query)
+    longest = max(part.inputs.shape[1] for part in parts)
+    inputs = [functional.pad(part.inputs, (0, 0, 0, longest - part.inputs.shape[1])) for part in parts]
+    lengths = torch.cat([part.lengths for part in parts])
+    labels = torch.cat([part.labels for part in parts])
+    return Batch(torch.cat(inputs), lengths, labels, episode.support.n_classes)
+
+
+def _mean_gradient(
+    learner: nn.Module,
+    task: Task,
+    episodes: Sequence[Episode],
+    forward: Callable[[Episode], tuple[Output, Batch]],
+) -> Grads:
+    """Mean over episodes of the gradient of the task's loss; one graph at a time, so memory does not grow with them."""
+    parameters = {name: value for name, value in learner.named_parameters() if value.requires_grad}
+    sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    loss_sum, hits, n_items = 0.0, 0.0, 0
+    for episode in episodes:
+        output, target = forward(episode)
+        loss = task.loss(output, target)
+        grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, grad in zip(parameters, grads, strict=True):
+            if grad is not None:
+                sums[name] += grad / len(episodes)
+        loss_sum += float(loss.detach())
+        hits += float(task.score(output, target).sum())
+        n_items += len(target)
+    return Grads(sums, {"loss": loss_sum / len(episodes), "accuracy": hits / n_items})

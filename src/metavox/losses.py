@@ -1,0 +1,71 @@
+"""Losses and the class scores they are taken of: cross-entropy, and prototype distances in kernel form."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Mean negative log-probability of the right class, scores read as logits."""
+    return functional.cross_entropy(scores, labels)
+
+
+def membership(labels: Int[Tensor, " B"], n_classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B C"]:
+    """1 where an item is of a class, 0 elsewhere."""
+    return functional.one_hot(labels.long(), n_classes).to(dtype)
+
+
+def within_class(similarity: Float[Tensor, "B B"], labels: Int[Tensor, " B"], n_classes: int) -> Float[Tensor, " C"]:
+    """Half the mean similarity of the takes of each class with one another, few takes shrunk towards the other classes.
+
+    With a dot product the mean over pairs estimates ``||mean||^2``, which the squared distance to a class mean holds;
+    written with a kernel, any similarity will do, dynamic time warping too. Without it a class whose takes agree with
+    each other would be favoured over a varied one. K takes count (K-1)/K, the average over classes the rest, so that
+    a class of one take (whose own value is unknown) is neither favoured nor punished.
+    """
+    member = membership(labels, n_classes, similarity.dtype)
+    sums = (_off_diagonal(similarity) @ member * member).sum(0)
+    return _shrunk(sums, member.sum(0))
+
+
+def _off_diagonal(similarity: Tensor) -> Tensor:
+    return similarity - torch.diag(torch.diagonal(similarity))
+
+
+def _shrunk(pair_sums: Tensor, counts: Tensor) -> Tensor:
+    """Half the mean over ordered pairs (..., C), shrunk; 0 everywhere where no class has two takes."""
+    known = counts >= 2
+    own = pair_sums / (counts * (counts - 1)).clamp_min(1)
+    average = (own * known).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp_min(1)
+    trust = torch.where(known, (counts - 1) / counts.clamp_min(1), torch.zeros_like(counts))
+    return (trust * own + (1 - trust) * average) / 2
+
+
+def prototype_scores(
+    similarity: Float[Tensor, "B S"], labels: Int[Tensor, " S"], within: Float[Tensor, " C"]
+) -> Float[Tensor, "B C"]:
+    """Mean similarity of each query to the takes of each class, less ``within_class``.
+
+    With a dot product and equally many takes of unit length this is minus half the squared distance to the class mean
+    (Snell et al. 2017, eq. 2), up to a term that every class shares. With unequal numbers it is that distance less
+    what a mean of few takes gains in length by chance, ``(mean |take|^2 - average) / 2K``.
+    """
+    member = membership(labels, within.shape[0], similarity.dtype)
+    return similarity @ (member / member.sum(0).clamp_min(1)) - within
+
+
+def leave_one_out_scores(
+    similarity: Float[Tensor, "B B"], labels: Int[Tensor, " B"], n_classes: int
+) -> Float[Tensor, "B C"]:
+    """Score every item against the classes as if it had not been among the takes.
+
+    Equal to ``prototype_scores`` of the item on the support without it, for all items at once. The score of a class
+    that would have no take left is -inf.
+    """
+    member = membership(labels, n_classes, similarity.dtype)
+    sums = _off_diagonal(similarity) @ member  # (B, C) similarity to the takes of each class, itself left out
+    counts = member.sum(0) - member  # (B, C) takes left
+    pair_sums = (member * sums).sum(0) - 2 * member * sums  # (B, C) ordered pairs left in the class
+    scores = sums / counts.clamp_min(1) - _shrunk(pair_sums, counts)
+    return scores.masked_fill(counts == 0, -torch.inf)

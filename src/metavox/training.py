@@ -1,0 +1,434 @@
+"""The outer loop, to be read from top to bottom.
+
+The five steps of meta-learning, by their names:
+
+1. task selection       ``select_tasks``   which recordings, which classes, which episodes
+2. initialisation       ``initialise``     a learner with seeded weights
+3. learning             ``learn``          outer steps over training tasks, validated on classes held out
+4. knowledge transfer   ``Learner.adapt``  the same function here, in evaluation and on a user's device
+5. evaluation           ``evaluation.protocols.evaluate``  on tasks that training never saw, with an interval
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from .augment import add_noise, jitter_bounds, mask_blocks, warp_frequency
+from .calibration import reference_scores
+from .checkpoint import build, read_tensors, save_model, write_json, write_tensors
+from .config import Experiment, ModelConfig
+from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError
+from .data.bank import Bank
+from .data.corpora import Recordings, Report, gather
+from .data.episodes import ClassIndex, EpisodeSpec, TaskSampler
+from .features import window
+from .learners.presets import LEARNERS
+from .tasks import TASKS
+
+MAX_SKIPPED = 20
+"""Outer steps in a row whose gradient is not finite before training stops."""
+REFERENCE_SHOTS = (1, 3, 5)
+
+
+# ------------------------------------------------------------------------------------------------ 1. task selection
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Where training and validation episodes come from. They share no class."""
+
+    bank: Bank
+    training: TaskSampler
+    validation: TaskSampler
+    absent: tuple[str, ...]
+
+
+def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
+    """Open the recordings, keep out what is left out, and split the word classes into training and validation.
+
+    A group is one language of one corpus. Real groups share ``data.real_share`` of the episodes equally, synthetic
+    ones the rest.
+
+    Raises:
+        InputError: too few classes for the episodes asked for.
+    """
+    found = gather(experiment.data, experiment.model.front_end, report)
+    utterances, asked, train = found.bank.utterances, experiment.episodes, experiment.train
+    rng = np.random.default_rng([train.seed, 1])
+    training: list[ClassIndex] = []
+    is_real: list[bool] = []
+    held_out: list[set[str]] = [set(), set()]  # synthetic, real
+    for keep, real in _groups(found, experiment):
+        names = ClassIndex(utterances, keep=keep).classes
+        order = [names[i] for i in rng.permutation(len(names))]
+        n_held_out = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
+        held_out[real].update(order[: max(0, n_held_out)])
+        training.append(ClassIndex(utterances, keep=keep, classes=order[max(0, n_held_out) :]))
+        is_real.append(real)
+    if not training:
+        raise InputError("No word class is left to learn from; leave out fewer corpora or languages.")
+    validation = [
+        ClassIndex(utterances, keep=keep, classes=held_out[real])
+        for keep, real in (*_groups(found, experiment, synthetic_only=True), (_heard(found, experiment, True), True))
+    ]
+    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries)
+    held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5)
+    some = [index for index in validation if len(index.eligible(held_out_spec)) >= 2] or training
+    return Tasks(
+        found.bank,
+        TaskSampler(training, _weights(is_real, experiment.data.real_share), spec, train.seed),
+        TaskSampler(some, [1.0] * len(some), held_out_spec, train.seed + 1),
+        found.absent,
+    )
+
+
+def _groups(
+    found: Recordings, experiment: Experiment, *, synthetic_only: bool = False
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Positions of each language of each corpus that has two classes, and whether it is real."""
+    utterances = found.bank.utterances
+    for real in (False,) if synthetic_only else (True, False):
+        heard = _heard(found, experiment, real)
+        members: dict[tuple[str, str | None], list[int]] = {}
+        for position in np.flatnonzero(heard).tolist():
+            utterance = utterances[position]
+            members.setdefault((utterance.corpus, utterance.lang), []).append(position)
+        for positions in members.values():
+            keep = np.zeros(len(utterances), bool)
+            keep[positions] = True
+            if len(ClassIndex(utterances, keep=keep)) >= 2:
+                yield keep, real
+
+
+def _heard(found: Recordings, experiment: Experiment, real: bool) -> np.ndarray:
+    """Real or synthetic positions whose language is not left out."""
+    left_out = set(experiment.data.leave_out_languages)
+    allowed = np.asarray([utterance.lang not in left_out for utterance in found.bank.utterances])
+    return allowed & (found.is_synthetic != real)
+
+
+def _weights(is_real: list[bool], real_share: float) -> list[float]:
+    """Real groups share ``real_share`` equally, synthetic ones the rest; where one kind is missing, the other has all."""
+    n_real = sum(is_real)
+    if n_real in (0, len(is_real)):
+        return [1.0] * len(is_real)
+    n_synthetic = len(is_real) - n_real
+    return [real_share / n_real if real else (1 - real_share) / n_synthetic for real in is_real]
+
+
+# ------------------------------------------------------------------------------------------------ 2. initialisation
+
+
+def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelConfig]:
+    """A learner with weights drawn from the seed; joint training gets one output for each training class."""
+    config = experiment.model
+    if config.learner.name not in LEARNERS or LEARNERS[config.learner.name].outer is None:
+        trainable = ", ".join(name for name, preset in LEARNERS.items() if preset.outer is not None)
+        raise InputError(f"model.learner.name is {config.learner.name!r}; learners that can be trained: {trainable}.")
+    if config.learner.name == "joint":
+        learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
+        config = config.model_copy(update={"learner": learner})
+    return build(config, seed=experiment.train.seed), config
+
+
+# ------------------------------------------------------------------------------------------------------ 3. learning
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known after an outer step."""
+
+    step: int
+    n_steps: int
+    loss: float
+    accuracy: float
+    validation: float | None
+    """Accuracy on held-out classes, where it was measured last."""
+    skipped: int
+
+
+@dataclass
+class Trainer:
+    """Everything that changes while learning; saved and restored as one file."""
+
+    learner: nn.Module
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    validation: float | None = None
+    skipped: int = 0
+    cpu_s: float = 0.0
+
+
+def learn(
+    experiment: Experiment,
+    tasks: Tasks,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Step], None] | None = None,
+) -> nn.Module:
+    """Meta-train and leave a model folder in ``out``. On Ctrl-C the last step is kept; ``resume`` goes on exactly.
+
+    Raises:
+        InputError: ``out`` is taken, or holds another experiment; gradients that stay non-finite.
+        KeyboardInterrupt: after the checkpoint was written.
+    """
+    _claim(experiment, out, resume)
+    learner, config = initialise(experiment, tasks)
+    train = experiment.train
+    trainer = Trainer(learner, torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay))
+    if resume:
+        _restore(trainer, out)
+    outer, task = LEARNERS[config.learner.name].outer, TASKS["commands"]()
+    assert outer is not None  # initialise refuses learners without one
+    log = _Log(out, trainer.step)
+    skipped_in_a_row = 0
+    learner.train()
+    try:
+        for _ in until_interrupted(lambda: trainer.step < train.steps):
+            started = time.process_time()
+            episodes = training_episodes(experiment, tasks, trainer.step)
+            grads = outer(learner, task, episodes)
+            applied = _apply(trainer, grads, experiment)
+            skipped_in_a_row = 0 if applied else skipped_in_a_row + 1
+            if skipped_in_a_row >= MAX_SKIPPED:
+                raise InputError(
+                    f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step "
+                    f"{trainer.step}; lower train.lr or model.learner.inner_lr and use --resume."
+                )
+            trainer.step += 1
+            last = trainer.step == train.steps
+            if trainer.step % train.validate_every == 0 or last:
+                trainer.validation = validate(experiment, tasks, learner, task)
+            trainer.cpu_s += time.process_time() - started
+            log.write(trainer, grads, validated=trainer.step % train.validate_every == 0 or last)
+            if trainer.step % train.checkpoint_every == 0 or last:
+                _save(trainer, out)
+            if report is not None:
+                loss, accuracy = grads.metrics["loss"], grads.metrics["accuracy"]
+                report(Step(trainer.step, train.steps, loss, accuracy, trainer.validation, trainer.skipped))
+    finally:  # also after Ctrl-C and on an error: what was learned is kept, as a model that can be used
+        learner.eval()
+        _save(trainer, out)
+        save_model(out, learner, config, _about(experiment, tasks, trainer))
+        log.close()
+    write_json(out / "drawn.json", dict(tasks.training.drawn.most_common()))
+    return learner
+
+
+def until_interrupted(more: Callable[[], bool]) -> Iterator[None]:
+    """Yield while there is ``more``. Ctrl-C is held back until a step is whole, then raised; a second one is not."""
+    asked: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+
+    def note(number: int, frame: Any) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note) if in_main else None
+    try:
+        while more():
+            yield
+            if asked:
+                raise KeyboardInterrupt
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+
+
+def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:
+    """The episodes of one outer step, a function of seed and step alone."""
+    front_end, seed = experiment.model.front_end, experiment.train.seed
+    episodes = []
+    for i in range(experiment.episodes.batch):
+        draw = tasks.training.episode(step, i)
+        if experiment.data.augment:
+            episodes.append(_augmented(tasks.bank, draw, front_end, [seed, step, i, 2]))
+        else:
+            episodes.append(as_episode(tasks.bank, draw, front_end))
+    return episodes
+
+
+def as_episode(bank: Bank, draw: Draw, front_end: FrontEnd) -> Episode:
+    """The windows of a draw."""
+    n = len(draw.classes)
+    support = bank.batch(draw.support, draw.support_labels, n, front_end)
+    return Episode(support, bank.batch(draw.query, draw.query_labels, n, front_end), draw)
+
+
+def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, seed: list[int]) -> Episode:
+    """The windows of a draw, cropped elsewhere, spoken by other vocal tracts, in noise, with blocks missing."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    positions = np.concatenate([draw.support, draw.query])
+    n_frames = np.asarray([bank.n_frames(position) for position in positions])
+    whole = np.stack([np.zeros_like(n_frames), n_frames], 1)
+    bounds = jitter_bounds(bank.bounds[positions], n_frames, rng) if front_end.crop else whole
+    raw, lengths = bank.padded(positions, bounds)
+    raw = add_noise(warp_frequency(raw, generator), lengths, generator)
+    inputs, lengths = window(raw, torch.zeros_like(lengths), lengths, front_end)
+    inputs = mask_blocks(inputs, generator)
+    labels = torch.from_numpy(np.concatenate([draw.support_labels, draw.query_labels]))
+    n, k = len(draw.classes), len(draw.support)
+    support = Batch(inputs[:k], lengths[:k], labels[:k], n)
+    return Episode(support, Batch(inputs[k:], lengths[k:], labels[k:], n), draw)
+
+
+def step_size(experiment: Experiment, step: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of ``train.lr``."""
+    train = experiment.train
+    if step < train.warmup:
+        return train.lr * (step + 1) / train.warmup
+    done = (step - train.warmup) / max(1, train.steps - train.warmup)
+    return train.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+
+
+def _apply(trainer: Trainer, grads: Grads, experiment: Experiment) -> bool:
+    """One optimizer step with a clipped gradient; False where it is not finite, and nothing moved."""
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads.values.values()]))
+    if not torch.isfinite(norm):
+        trainer.skipped += 1
+        return False
+    scale = min(1.0, experiment.train.clip / (float(norm) + 1e-12))
+    parameters = dict(trainer.learner.named_parameters())
+    for name, grad in grads.values.items():
+        parameters[name].grad = grad * scale
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = step_size(experiment, trainer.step)
+    trainer.optimizer.step()
+    return True
+
+
+def validate(experiment: Experiment, tasks: Tasks, learner: Any, task: Any) -> float:
+    """Mean accuracy over a fixed set of episodes of held-out classes, without augmentation."""
+    learner.eval()
+    hits = []
+    with torch.no_grad():
+        for i in range(experiment.train.validation_episodes):
+            episode = as_episode(tasks.bank, tasks.validation.episode(0, i), experiment.model.front_end)
+            output = learner.predict(learner.adapt(episode.support), episode.query)
+            hits.append(float(task.score(output, episode.query).mean()))
+    learner.train()
+    return float(np.mean(hits))
+
+
+# -------------------------------------------------------------------------------------------------- keeping and going on
+
+
+def _claim(experiment: Experiment, out: Path, resume: bool) -> None:
+    """Make ``out`` ours: new, or the same experiment to be resumed."""
+    ours = experiment.model_dump(mode="json")
+    known = out / "experiment.yaml"
+    if resume:
+        if not (out / "trainer.safetensors").is_file() or not known.is_file():
+            raise InputError(f"{out} holds no training to resume; leave --resume away to start one.")
+        theirs = yaml.safe_load(known.read_text(encoding="utf-8"))
+        if theirs != ours:
+            odd = next(key for key in ours if theirs.get(key) != ours[key])
+            raise InputError(f"{out} was trained with another {odd} section; resume with the same recipe.")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    beside = known.with_suffix(".tmp")
+    beside.write_text(yaml.safe_dump(ours, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    beside.replace(known)
+
+
+def _save(trainer: Trainer, out: Path) -> None:
+    tensors = {f"value/{name}": value for name, value in trainer.learner.state_dict().items()}
+    for name, value in trainer.learner.named_parameters():
+        for key, moment in trainer.optimizer.state.get(value, {}).items():
+            tensors[f"{key}/{name}"] = torch.as_tensor(moment)
+    known = math.nan if trainer.validation is None else trainer.validation
+    tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
+    write_tensors(out / "trainer.safetensors", tensors)
+
+
+def _restore(trainer: Trainer, out: Path) -> None:
+    tensors = read_tensors(out / "trainer.safetensors")
+    try:
+        step, skipped, cpu_s, validation = tensors.pop("trainer").tolist()
+        values = {name: tensors[f"value/{name}"] for name in trainer.learner.state_dict()}
+        trainer.learner.load_state_dict(values)
+        for name, parameter in trainer.learner.named_parameters():
+            moments = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors}
+            if moments:
+                trainer.optimizer.state[parameter] = moments
+    except (KeyError, ValueError, RuntimeError) as err:
+        raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
+    trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
+    trainer.validation = None if math.isnan(validation) else validation
+
+
+def _about(experiment: Experiment, tasks: Tasks, trainer: Trainer) -> dict[str, Any]:
+    """Provenance: what it learned from, how long, how good on held-out classes, and scores to set thresholds with."""
+    utterances = tasks.bank.utterances
+    about: dict[str, Any] = {
+        "corpora": sorted({utterance.corpus for utterance in utterances}),
+        "absent": list(tasks.absent),
+        "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
+        "languages": sorted({utterance.lang for utterance in utterances if utterance.lang}
+                            - set(experiment.data.leave_out_languages)),
+        "classes": tasks.training.n_classes,
+        "seed": experiment.train.seed,
+        "steps": trainer.step,
+        "skipped": trainer.skipped,
+        "cpu_s": round(trainer.cpu_s, 1),
+        "validation_accuracy": trainer.validation,
+    }
+    if isinstance(trainer.learner, Enrollable) and not trainer.learner.adapts_body:
+        about["reference"] = {str(k): _reference(experiment, tasks, trainer.learner, k) for k in REFERENCE_SHOTS}
+    return about
+
+
+def _reference(experiment: Experiment, tasks: Tasks, learner: Any, k_shot: int) -> dict[str, list[float]]:
+    held_out = tasks.validation
+    spec = EpisodeSpec(held_out.spec.n_way, k_shot, held_out.spec.n_query)
+    sampler = TaskSampler(held_out.groups, held_out.weights, spec, held_out.seed)
+    draws = [sampler.episode(1, i) for i in range(experiment.train.validation_episodes)]
+    front_end = experiment.model.front_end
+    return reference_scores(learner, [as_episode(tasks.bank, draw, front_end) for draw in draws])
+
+
+class _Log:
+    """``training.jsonl``, one line an outer step, and TensorBoard events where it is installed."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        path = out / "training.jsonl"
+        kept = path.read_text(encoding="utf-8").splitlines()[:step] if step and path.is_file() else []
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(out / "events"), purge_step=step or None)
+
+    def write(self, trainer: Trainer, grads: Grads, *, validated: bool) -> None:
+        row: dict[str, Any] = {"step": trainer.step, **grads.metrics, "lr": trainer.optimizer.param_groups[0]["lr"]}
+        if validated:
+            row["validation"] = trainer.validation
+        self._file.write(json.dumps({**row, "cpu_s": round(trainer.cpu_s, 3)}) + "\n")
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, trainer.step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
