@@ -23,10 +23,11 @@ from metavox.checkpoint import load_model
 from metavox.config import load_experiment
 from metavox.data.corpora import open_corpora, require
 from metavox.data.episodes import ClassIndex, EpisodeSpec
+from metavox.data.selection import select_tasks
 from metavox.evaluation.comparison import paired
 from metavox.evaluation.protocols import Protocol, evaluate, fitted, over_corpora, summary
 from metavox.tasks import TASKS
-from metavox.training import learn, select_tasks
+from metavox.training import learn
 
 SETS = (
     "arabic_digits", "bengali_digits", "fsdd_en_digits", "lithuanian_commands", "speech_commands_mini",

@@ -26,9 +26,9 @@ def jitter_bounds(
 
 
 def warp_frequency(
-    log_mel: Float[Tensor, "B T F"], generator: torch.Generator, strongest: float = 0.1
+    log_mel: Float[Tensor, "B T F"], generator: torch.Generator, strongest: float = 0.15
 ) -> Float[Tensor, "B T F"]:
-    """Stretch the mel axis of each item by up to ``strongest``: vocal tract length perturbation (Jaitly, Hinton 2013)."""
+    """Stretch the mel axis of each item by up to ``strongest``: another vocal tract (Jaitly and Hinton 2013)."""
     n_items, _, n_mels = log_mel.shape
     factors = 1 + strongest * (2 * torch.rand(n_items, 1, generator=generator) - 1)
     at = (torch.arange(n_mels)[None, :] * factors).clamp(0, n_mels - 1)

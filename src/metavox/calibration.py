@@ -69,8 +69,8 @@ def calibrate(
     weight = _REFERENCE_WEIGHT if reference else 0.0
     if not reference and (len(target) == 0 or len(nontarget) == 0):
         raise InputError(
-            f"The enrolment gives {len(target)} scores of a word with itself and {len(nontarget)} with other words, and "
-            "a threshold needs both; record two takes of two words, or use a trained model."
+            f"The enrolment gives {len(target)} scores of a word with itself and {len(nontarget)} with other words, "
+            "and a threshold needs both; record two takes of two words, or use a trained model."
         )
     ref_target = np.asarray(reference["target"] if reference else [], np.float64)
     ref_nontarget = np.asarray(reference["nontarget"] if reference else [], np.float64)
@@ -89,9 +89,7 @@ def calibrate(
 
 def _shares(scores: np.ndarray, reference: np.ndarray, reference_weight: float) -> np.ndarray:
     """Weights that sum to one: 1 for each score, ``reference_weight`` spread over the reference."""
-    weights = np.concatenate(
-        [np.ones(len(scores)), np.full(len(reference), reference_weight / max(len(reference), 1))]
-    )
+    weights = np.concatenate([np.ones(len(scores)), np.full(len(reference), reference_weight / max(len(reference), 1))])
     return weights / weights.sum()
 
 

@@ -38,7 +38,7 @@ class EncoderConfig(Strict):
     normalize: Literal["bins", "mean", "level"] = "mean"
     """What is taken from a window before the first layer: the mean and deviation of each bin, the mean of each bin and
     one deviation, or one mean and one deviation for all."""
-    cepstra: float = Field(1.0, ge=0)
+    cepstra: float = Field(1.4, ge=0)
     """Weight of cepstral coefficients beside the learned part of a frame, 0 for none. What is learned on few languages
     then corrects what is known of all."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -49,7 +49,7 @@ class LearnerConfig(Strict):
 
     name: str = "prototypes"
     """A key of ``learners.presets.LEARNERS``."""
-    match: Literal["soft", "dtw", "pooled"] = "soft"
+    match: Literal["soft", "dtw", "pooled"] = "dtw"
     """How two embedding sequences are compared: soft local alignment, dynamic time warping, or one pooled vector."""
     band: float = Field(0.25, gt=0, le=1)
     """Half width of the stretch a frame may be aligned to, as a share of the window."""
@@ -115,7 +115,8 @@ class TrainConfig(Strict):
     validate_every: int = Field(200, ge=1)
     validation_episodes: int = Field(20, ge=1)
     validation_ways: int = Field(10, ge=2)
-    validation_shots: int = Field(5, ge=1)
+    validation_shots: int = Field(1, ge=1)
+    """One take a word: with more, synthetic words are too easy to tell anything."""
     checkpoint_every: int = Field(200, ge=1)
 
 

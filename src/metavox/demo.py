@@ -24,13 +24,14 @@ from .contracts import InputError, Utterance
 from .data.bank import Bank
 from .data.corpora import Report
 from .data.episodes import ClassIndex, EpisodeSpec
+from .data.selection import Tasks, select_tasks
 from .evaluation.comparison import compare
 from .evaluation.protocols import Protocol, Row, evaluate, fitted, over_corpora, summary
 from .evaluation.report import Confusion, Embedding, ReportData, project, write_report
 from .learners.presets import LEARNERS
 from .runtime.commands import CommandRecognizer
 from .tasks import TASKS
-from .training import Step, Tasks, initialise, learn, select_tasks, training_episodes
+from .training import Step, initialise, learn, training_episodes
 
 REAL = (
     "fsdd_en_digits", "speech_commands_mini", "spoken_words_zh_en", "wake_words_en",
@@ -220,10 +221,10 @@ def _tables(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Means over sets, and every learner against the best untrained baseline."""
     overall = []
-    for name in TITLES:
+    for name, title in TITLES.items():
         for k in SHOTS:
-            some = [dict(s) for s in summaries if s["model"] == TITLES[name] and s["shots"] == k]
-            overall.append({**over_corpora(some), "model": TITLES[name], "trained": name in TRAINED})
+            some = [dict(s) for s in summaries if s["model"] == title and s["shots"] == k]
+            overall.append({**over_corpora(some), "model": title, "trained": name in TRAINED})
     paired = []
     for k in SHOTS:
         at = {row["model"]: row["mean"] for row in overall if row["shots"] == k}

@@ -2,11 +2,11 @@
 
 The five steps of meta-learning, by their names:
 
-1. task selection       ``select_tasks``   which recordings, which classes, which episodes
-2. initialisation       ``initialise``     a learner with seeded weights
-3. learning             ``learn``          outer steps over training tasks, validated on classes held out
-4. knowledge transfer   ``Learner.adapt``  the same function here, in evaluation and on a user's device
-5. evaluation           ``evaluation.protocols.evaluate``  on tasks that training never saw, with an interval
+1. task selection      ``data.selection.select_tasks``: which recordings, which classes, which episodes
+2. initialisation      ``initialise``: a learner with seeded weights
+3. learning            ``learn``: outer steps over training tasks, validated on classes held out
+4. knowledge transfer  ``Learner.adapt``: the same function here, in evaluation and on a user's device
+5. evaluation          ``evaluation.protocols.evaluate``: on tasks that training never saw, with an interval
 """
 
 import json
@@ -30,8 +30,8 @@ from .checkpoint import build, read_tensors, save_model, write_json, write_tenso
 from .config import Experiment, ModelConfig
 from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError
 from .data.bank import Bank
-from .data.corpora import Recordings, Report, gather
-from .data.episodes import ClassIndex, EpisodeSpec, TaskSampler
+from .data.episodes import EpisodeSpec, TaskSampler
+from .data.selection import Tasks
 from .features import window
 from .learners.presets import LEARNERS
 from .tasks import TASKS
@@ -39,92 +39,6 @@ from .tasks import TASKS
 MAX_SKIPPED = 20
 """Outer steps in a row whose gradient is not finite before training stops."""
 REFERENCE_SHOTS = (1, 3, 5)
-
-
-# ------------------------------------------------------------------------------------------------ 1. task selection
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """Where training and validation episodes come from. They share no class."""
-
-    bank: Bank
-    training: TaskSampler
-    validation: TaskSampler
-    absent: tuple[str, ...]
-
-
-def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
-    """Open the recordings, keep out what is left out, and split the word classes into training and validation.
-
-    A group is one language of one corpus. Real groups share ``data.real_share`` of the episodes equally, synthetic
-    ones the rest.
-
-    Raises:
-        InputError: too few classes for the episodes asked for.
-    """
-    found = gather(experiment.data, experiment.model.front_end, report)
-    utterances, asked, train = found.bank.utterances, experiment.episodes, experiment.train
-    rng = np.random.default_rng([train.seed, 1])
-    training: list[ClassIndex] = []
-    is_real: list[bool] = []
-    held_out: list[set[str]] = [set(), set()]  # synthetic, real
-    for keep, real in _groups(found, experiment):
-        names = ClassIndex(utterances, keep=keep).classes
-        order = [names[i] for i in rng.permutation(len(names))]
-        n_held_out = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
-        held_out[real].update(order[: max(0, n_held_out)])
-        training.append(ClassIndex(utterances, keep=keep, classes=order[max(0, n_held_out) :]))
-        is_real.append(real)
-    if not training:
-        raise InputError("No word class is left to learn from; leave out fewer corpora or languages.")
-    validation = [
-        ClassIndex(utterances, keep=keep, classes=held_out[real])
-        for keep, real in (*_groups(found, experiment, synthetic_only=True), (_heard(found, experiment, True), True))
-    ]
-    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries)
-    held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5)
-    some = [index for index in validation if len(index.eligible(held_out_spec)) >= 2] or training
-    return Tasks(
-        found.bank,
-        TaskSampler(training, _weights(is_real, experiment.data.real_share), spec, train.seed),
-        TaskSampler(some, [1.0] * len(some), held_out_spec, train.seed + 1),
-        found.absent,
-    )
-
-
-def _groups(
-    found: Recordings, experiment: Experiment, *, synthetic_only: bool = False
-) -> Iterator[tuple[np.ndarray, bool]]:
-    """Positions of each language of each corpus that has two classes, and whether it is real."""
-    utterances = found.bank.utterances
-    for real in (False,) if synthetic_only else (True, False):
-        heard = _heard(found, experiment, real)
-        members: dict[tuple[str, str | None], list[int]] = {}
-        for position in np.flatnonzero(heard).tolist():
-            utterance = utterances[position]
-            members.setdefault((utterance.corpus, utterance.lang), []).append(position)
-        for positions in members.values():
-            keep = np.zeros(len(utterances), bool)
-            keep[positions] = True
-            if len(ClassIndex(utterances, keep=keep)) >= 2:
-                yield keep, real
-
-
-def _heard(found: Recordings, experiment: Experiment, real: bool) -> np.ndarray:
-    """Real or synthetic positions whose language is not left out."""
-    left_out = set(experiment.data.leave_out_languages)
-    allowed = np.asarray([utterance.lang not in left_out for utterance in found.bank.utterances])
-    return allowed & (found.is_synthetic != real)
-
-
-def _weights(is_real: list[bool], real_share: float) -> list[float]:
-    """Real groups share ``real_share`` equally, synthetic ones the rest; where one kind is missing, the other has all."""
-    n_real = sum(is_real)
-    if n_real in (0, len(is_real)):
-        return [1.0] * len(is_real)
-    n_synthetic = len(is_real) - n_real
-    return [real_share / n_real if real else (1 - real_share) / n_synthetic for real in is_real]
 
 
 # ------------------------------------------------------------------------------------------------ 2. initialisation
@@ -324,7 +238,7 @@ def validate(experiment: Experiment, tasks: Tasks, learner: Any, task: Any) -> f
     return float(np.mean(hits))
 
 
-# -------------------------------------------------------------------------------------------------- keeping and going on
+# ------------------------------------------------------------------------------------------- keeping and going on
 
 
 def _claim(experiment: Experiment, out: Path, resume: bool) -> None:
@@ -364,7 +278,9 @@ def _restore(trainer: Trainer, out: Path) -> None:
         values = {name: tensors[f"value/{name}"] for name in trainer.learner.state_dict()}
         trainer.learner.load_state_dict(values)
         for name, parameter in trainer.learner.named_parameters():
-            moments = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors}
+            moments = {
+                key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors
+            }
             if moments:
                 trainer.optimizer.state[parameter] = moments
     except (KeyError, ValueError, RuntimeError) as err:
@@ -380,8 +296,9 @@ def _about(experiment: Experiment, tasks: Tasks, trainer: Trainer) -> dict[str, 
         "corpora": sorted({utterance.corpus for utterance in utterances}),
         "absent": list(tasks.absent),
         "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
-        "languages": sorted({utterance.lang for utterance in utterances if utterance.lang}
-                            - set(experiment.data.leave_out_languages)),
+        "languages": sorted(
+            {utterance.lang for utterance in utterances if utterance.lang} - set(experiment.data.leave_out_languages)
+        ),
         "classes": tasks.training.n_classes,
         "seed": experiment.train.seed,
         "steps": trainer.step,
@@ -390,7 +307,12 @@ def _about(experiment: Experiment, tasks: Tasks, trainer: Trainer) -> dict[str, 
         "validation_accuracy": trainer.validation,
     }
     if isinstance(trainer.learner, Enrollable) and not trainer.learner.adapts_body:
-        about["reference"] = {str(k): _reference(experiment, tasks, trainer.learner, k) for k in REFERENCE_SHOTS}
+        enough = [
+            k
+            for k in REFERENCE_SHOTS
+            if any(len(g.eligible(EpisodeSpec(2, k, 1))) > 1 for g in tasks.validation.groups)
+        ]
+        about["reference"] = {str(k): _reference(experiment, tasks, trainer.learner, k) for k in enough}
     return about
 
 

@@ -11,7 +11,7 @@ from metavox import features
 from metavox.checkpoint import build
 from metavox.config import EncoderConfig, ModelConfig
 from metavox.contracts import Encoder, FrontEnd, InputError
-from metavox.nets.encoders import ENCODERS, MaskedGroupNorm
+from metavox.nets.encoders import ENCODERS, MaskedGroupNorm, halved, normalized
 
 FRONT_END = FrontEnd(n_mels=16, n_frames=None)
 CONV = {
@@ -191,3 +191,30 @@ def test_mfcc_is_cepstra_and_their_slopes_normalised_over_the_window() -> None:
         expected = (both - both.mean(0)) / (both.var(0, correction=0) + 1e-4).sqrt()
         torch.testing.assert_close(got[i, :n], expected, rtol=0, atol=1e-9)
     assert encoder.dim == 26
+
+
+# --------------------------------------------------------------------------------------------------------- its stages
+
+
+@pytest.mark.parametrize("how", ["bins", "mean", "level"])
+def test_windows_are_normalised_over_their_valid_frames(how: str) -> None:
+    inputs = windows(LENGTHS, garbage=50).double()
+    mask = (torch.arange(inputs.shape[1]) < torch.tensor(LENGTHS)[:, None]).double()
+    got = normalized(inputs, mask, how)
+    for i, n in enumerate(LENGTHS):
+        item = inputs[i, :n]
+        centred = item - (item.mean() if how == "level" else item.mean(0))
+        variance = centred.square().mean(0) if how == "bins" else centred.square().mean()
+        torch.testing.assert_close(got[i, :n], centred / (variance + 1e-2).sqrt(), rtol=0, atol=1e-10)
+        assert not bool(got[i, n:].any())
+
+
+def test_halving_the_rate_takes_means_of_neighbours_and_leaves_the_last_odd_one() -> None:
+    frames, lengths = windows(LENGTHS), torch.tensor(LENGTHS)
+    got, halves = halved(frames, lengths)
+    assert halves.tolist() == [(n + 1) // 2 for n in LENGTHS]
+    for i, n in enumerate(LENGTHS):
+        for t in range(got.shape[1]):
+            pair = frames[i, 2 * t : min(2 * t + 2, n)]
+            expected = pair.mean(0) if len(pair) else torch.zeros(16)
+            torch.testing.assert_close(got[i, t], expected)

@@ -32,5 +32,6 @@ def percent(mean: float, ci95: list[float | None]) -> str:
     if None in ci95:
         return f"{100 * mean:.1f}"
     low, high = ci95
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"

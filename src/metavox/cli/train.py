@@ -21,7 +21,8 @@ def train(
     import torch
 
     from ..config import load_experiment
-    from ..training import Step, learn, select_tasks
+    from ..data.selection import select_tasks
+    from ..training import Step, learn
     from .output import note, print_json
     from .progress import bars
 

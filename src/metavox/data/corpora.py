@@ -78,11 +78,12 @@ def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None
     if config.synth is not None:
         from .synth import SynthSpec, cached_corpus
 
-        paths.append(cached_corpus(validated(SynthSpec, config.synth, "data.synth"), n_workers=n_cores(), progress=_named(report, "synthetic speech")))
+        spec = validated(SynthSpec, config.synth, "data.synth")
+        paths.append(cached_corpus(spec, n_workers=n_cores(), progress=_named(report, "synthetic speech")))
     if not paths:
         raise InputError(
-            f"None of the corpora {', '.join(wanted) or '(none named)'} is here and data.synth is off; set METAVOX_DATA "
-            "to the folder that holds them, or give data.synth."
+            f"None of the corpora {', '.join(wanted) or '(none named)'} is here and data.synth is off; set "
+            "METAVOX_DATA to the folder that holds them, or give data.synth."
         )
     banks = [open_corpora([path], front_end, report) for path in paths]
     is_synthetic = np.concatenate([np.full(len(bank), i >= len(real)) for i, bank in enumerate(banks)])

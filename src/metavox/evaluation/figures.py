@@ -3,7 +3,7 @@
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def project(vectors: Float[np.ndarray, "n d"], n_dims: int = 2) -> Float[np.ndar
 # -------------------------------------------------------------------------------------------------------------- axes
 
 
-def ticks(low: float, high: float, n: int = 4) -> list[float]:
+def ticks(low: float | int, high: float | int, n: int = 4) -> list[float]:
     """About ``n`` round values (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
     span = max(high - low, 1e-12)
     raw = span / n
@@ -61,12 +61,13 @@ def ticks(low: float, high: float, n: int = 4) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return f"{value:,.10g}"
 
 
-def _path(x: Sequence[float], y: Sequence[float]) -> str:
-    return "M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)) if len(x) else ""
+def _path(x: Iterable[Any], y: Iterable[Any]) -> str:
+    pairs = [f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)]
+    return "M" + "L".join(pairs) if pairs else ""
 
 
 # ---------------------------------------------------------------------------------------------------------- training
@@ -108,30 +109,36 @@ class TrainingFigure:
     height: float = 268.0
 
 
-_ACCURACY_TOP, _ACCURACY_BOTTOM, _LOSS_TOP, _LOSS_BOTTOM = 22.0, 132.0, 164.0, 228.0
+@dataclass(frozen=True)
+class _Scales:
+    """What the figures of all learners share, so that they can be compared."""
+
+    clock: str
+    x_max: float
+    loss_max: float
+
+    def x(self, value: Any) -> Any:
+        left, right = TrainingFigure.left, TrainingFigure.right
+        return left + (right - left) * value / self.x_max
 
 
 def training_figures(training: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[TrainingFigure]:
     """A figure for each learner that has a log, all on the same scales, over CPU time where it is known."""
     logs = {model: [line for line in lines if "step" in line] for model, lines in training.items()}
-    logs = {model: lines for model, lines in logs.items() if lines}
-    timed = all("cpu_s" in line for lines in logs.values() for line in lines)
-    clock = "cpu_s" if timed else "step"
-    curves = {model: _curves(lines, clock) for model, lines in logs.items()}
-    x_max = max((float(lines[-1][clock]) for lines in logs.values()), default=1.0) or 1.0
-    highest = [float(c["loss"][1].max()) for c in curves.values() if len(c["loss"][1])]
-    loss_max = 1.05 * max(highest, default=1.0) or 1.0
-    return [
-        _training_figure(model, lines, curves[model], i % N_COLOURS, clock, x_max, loss_max)
-        for i, (model, lines) in enumerate(logs.items())
-    ]
+    clock = "cpu_s" if all("cpu_s" in line for lines in logs.values() for line in lines) else "step"
+    curves = {model: _curves(lines, clock) for model, lines in logs.items() if lines}
+    x_max = max((float(logs[model][-1][clock]) for model in curves), default=0.0)
+    highest = max((float(c["loss"][1].max(initial=0.0)) for c in curves.values()), default=0.0)
+    scales = _Scales(clock, x_max or 1.0, 1.05 * highest or 1.0)
+    colours = {model: i % N_COLOURS for i, model in enumerate(training)}
+    return [_training_figure(model, colours[model], logs[model], curves[model], scales) for model in curves]
 
 
 def _curves(lines: Sequence[Mapping[str, Any]], clock: str) -> dict[str, np.ndarray]:
     """(4, bins) for each quantity: time, mean, tenth and ninetieth percentile of the steps in a bin."""
     curves = {}
     for key in ("accuracy", "loss"):
-        known = np.asarray([(l[clock], l[key]) for l in lines if _known(l, key)], np.float64).reshape(-1, 2)
+        known = np.asarray([(line[clock], line[key]) for line in lines if _known(line, key)], np.float64).reshape(-1, 2)
         bins = [b for b in np.array_split(known, _MAX_BINS) if len(b)]
         rows = [(b[:, 0].mean(), b[:, 1].mean(), *np.quantile(b[:, 1], (0.1, 0.9))) for b in bins]
         curves[key] = np.asarray(rows, np.float64).reshape(-1, 4).T
@@ -143,52 +150,53 @@ def _known(line: Mapping[str, Any], key: str) -> bool:
 
 
 def _training_figure(
-    model: str,
-    lines: Sequence[Mapping[str, Any]],
-    curves: Mapping[str, np.ndarray],
-    colour: int,
-    clock: str,
-    x_max: float,
-    loss_max: float,
+    model: str, colour: int, lines: Sequence[Mapping[str, Any]], curves: Mapping[str, np.ndarray], scales: _Scales
 ) -> TrainingFigure:
-    left, right = TrainingFigure.left, TrainingFigure.right
-
-    def x(value: Any) -> Any:
-        return left + (right - left) * value / x_max
-
     checks = [line for line in lines if _known(line, "validation")]
-    accuracy = _panel("Accuracy", curves["accuracy"], x, 1.0, [(v, f"{100 * v:.0f}\u00a0%") for v in (0, 0.5, 1)], True)
-    scale = accuracy.bottom - accuracy.top
-    dots = tuple((x(line[clock]), accuracy.bottom - scale * line["validation"]) for line in checks)
-    accuracy = Panel(
-        accuracy.title, accuracy.top, accuracy.bottom, accuracy.ticks, accuracy.line, accuracy.band,
-        dots, _path([d[0] for d in dots], [d[1] for d in dots]),
-    )  # fmt: skip
-    loss = _panel("Loss", curves["loss"], x, loss_max, [(v, _number(v)) for v in ticks(0, loss_max, 2)], False)
+    last = lines[-1]
     return TrainingFigure(
         model=model,
         colour=colour,
-        n_steps=int(lines[-1]["step"]),
-        cpu_s=float(lines[-1]["cpu_s"]) if "cpu_s" in lines[-1] else None,
+        n_steps=int(last["step"]),
+        cpu_s=float(last["cpu_s"]) if "cpu_s" in last else None,
         held_out=float(checks[-1]["validation"]) if checks else None,
-        x_ticks=tuple((x(v), _number(v)) for v in ticks(0, x_max, 4)),
-        x_label="CPU seconds" if clock == "cpu_s" else "outer steps",
-        panels=(accuracy, loss),
+        x_ticks=tuple((scales.x(v), _number(v)) for v in ticks(0, scales.x_max, 4)),
+        x_label="CPU seconds" if scales.clock == "cpu_s" else "outer steps",
+        panels=(_accuracy_panel(curves["accuracy"], checks, scales), _loss_panel(curves["loss"], scales)),
         rows=_moments(lines),
     )
 
 
-def _panel(title: str, curve: np.ndarray, x: Any, top: float, marks: Sequence[Tick], first: bool) -> Panel:
-    high, low = (_ACCURACY_TOP, _ACCURACY_BOTTOM) if first else (_LOSS_TOP, _LOSS_BOTTOM)
+def _accuracy_panel(curve: np.ndarray, checks: Sequence[Mapping[str, Any]], scales: _Scales) -> Panel:
+    high, low = 22.0, 132.0
 
-    def y(values: np.ndarray) -> np.ndarray:
-        return low - (low - high) * np.clip(values, 0, top) / top
+    def y(values: Any) -> Any:
+        return low - (low - high) * np.clip(values, 0, 1)
 
-    where = x(curve[0])
-    around = np.concatenate([where, where[::-1]])
-    band = _path(around, np.concatenate([y(curve[2]), y(curve[3])[::-1]])) + "Z" if len(where) > 1 else ""
-    at = tuple((float(y(np.asarray(value))), text) for value, text in marks)
-    return Panel(title, high, low, at, _path(where, y(curve[1])), band)
+    line, band = _line_and_band(curve, y, scales)
+    marks = tuple((float(y(value)), f"{100 * value:.0f}\u00a0%") for value in (0, 0.5, 1))
+    dots = tuple((float(scales.x(c[scales.clock])), float(y(c["validation"]))) for c in checks)
+    joined = _path([x for x, _ in dots], [y for _, y in dots])
+    return Panel("Accuracy", high, low, marks, line, band, dots, joined)
+
+
+def _loss_panel(curve: np.ndarray, scales: _Scales) -> Panel:
+    high, low = 164.0, 228.0
+
+    def y(values: Any) -> Any:
+        return low - (low - high) * np.clip(values / scales.loss_max, 0, 1)
+
+    line, band = _line_and_band(curve, y, scales)
+    marks = tuple((float(y(value)), _number(value)) for value in ticks(0, scales.loss_max, 2))
+    return Panel("Loss", high, low, marks, line, band)
+
+
+def _line_and_band(curve: np.ndarray, y: Callable[[Any], Any], scales: _Scales) -> tuple[str, str]:
+    x = scales.x(curve[0])
+    line = _path(x, y(curve[1]))
+    if len(x) < 2:
+        return line, ""
+    return line, _path([*x, *x[::-1]], [*y(curve[2]), *y(curve[3])[::-1]]) + "Z"
 
 
 def _moments(lines: Sequence[Mapping[str, Any]], n: int = 6) -> tuple[Mapping[str, Any], ...]:
@@ -278,12 +286,10 @@ def map_figure(points: Float[np.ndarray, "n 2"], labels: Sequence[str], split: S
         title = f"{label} ({side})" if side else label
         dots.append(Dot(*at[i].tolist(), *middle[word].tolist(), word % N_COLOURS, marker, title))
     # A label stands above the bulk of its takes, not on them.
-    above = np.asarray([middle[i, 1] - 1.3 * at[of == i, 1].std() - _FONT for i in range(len(names))])
+    above = np.asarray([middle[i, 1] - 1.5 * at[of == i, 1].std() - _FONT for i in range(len(names))])
     spots = _spread_labels(names, np.stack([middle[:, 0], above], 1), height)
     words = _words_on_map(names, of, points, centres, spots)
-    return MapFigure(
-        _MAP_WIDTH, height, tuple(dots), words, tuple((s, i % N_MARKERS) for i, s in enumerate(sides))
-    )
+    return MapFigure(_MAP_WIDTH, height, tuple(dots), words, tuple((s, i % N_MARKERS) for i, s in enumerate(sides)))
 
 
 def _words_on_map(
@@ -312,7 +318,7 @@ def _words_on_map(
     return tuple(found)
 
 
-def text_width(text: str, size: float = _FONT) -> float:
+def text_width(text: str, size: float | int = _FONT) -> float:
     """A rough width in any script: wide letters count one em, combining marks nothing, others 0.58 em."""
     ems = 0.0
     for letter in text:

@@ -132,7 +132,9 @@ def summary(rows: Sequence[Row], protocol: Protocol, **about: Any) -> dict[str, 
     clusters = [words]
     if all(row["speaker"] is not None for row in rows):
         clusters.append(np.asarray([row["speaker"] for row in rows]))
-    clustered = cluster_bootstrap(values, clusters if len(clusters) > 1 else words, seed=protocol.seed, n_resamples=2000)
+    clustered = cluster_bootstrap(
+        values, clusters if len(clusters) > 1 else words, seed=protocol.seed, n_resamples=2000
+    )
     spec = protocol.spec
     return {
         "metric": "accuracy",

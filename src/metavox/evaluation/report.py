@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..contracts import InputError
-from .figures import N_COLOURS, map_figure, training_figures
-from .figures import project as project
+from .figures import N_COLOURS, map_figure, project, training_figures
 from .tables import (
     Standing,
     chance,
@@ -28,9 +27,14 @@ from .tables import (
     p_value,
     percent,
     points,
+    significant,
     standings,
     takes,
 )
+
+__all__ = ["Confusion", "Embedding", "ReportData", "project", "render", "write_report"]
+
+_FILTERS = (percent, points, p_value, significant, takes)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def render(report: ReportData) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "points": points, "p_value": p_value, "takes": takes}
+    environment.filters |= {function.__name__: function for function in _FILTERS}
     return environment.get_template("report.html.j2").render(report=report, **_view(report))
 
 

@@ -67,27 +67,32 @@ class DrawnLanguage:
 # ------------------------------------------------------------------------------------------------------------ numbers
 
 
-def percent(value: float) -> str:
+def percent(value: float | int) -> str:
     """``81.3``, from 0.813."""
     return f"{100 * value:.1f}".replace("-", "\u2212")
 
 
-def points(value: float) -> str:
+def points(value: float | int) -> str:
     """``+18.2``: a difference in percentage points, with its sign."""
     text = f"{100 * value:+.1f}".replace("-", "\u2212")
     return text[1:] if text[1:] == "0.0" else text
 
 
-def p_value(value: float) -> str:
+def significant(value: float | int) -> str:
+    """Three significant digits, trailing zeros kept: ``0.750``."""
+    return f"{value:#.3g}".rstrip(".")
+
+
+def p_value(value: float | int) -> str:
     """``< 0.001``, or three decimals."""
     return f"<{SPACE}0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def bounds(ci95: Sequence[float | None] | None) -> tuple[float, float] | tuple[None, None]:
+def bounds(ci95: Sequence[float | int | None] | None) -> tuple[float, float] | tuple[None, None]:
     """The ends of an interval for an accuracy, cut to 0 and 1, which it cannot leave; (None, None) where unknown."""
     if not ci95 or ci95[0] is None or ci95[1] is None:
         return None, None
-    return max(0.0, ci95[0]), min(1.0, ci95[1])
+    return max(0.0, float(ci95[0])), min(1.0, float(ci95[1]))
 
 
 def takes(shots: int) -> str:
@@ -112,7 +117,9 @@ def checked(summaries: Iterable[Mapping[str, Any]], training: Collection[str]) -
             raise InputError(f"A summary's metric is {summary['metric']!r}; this report compares accuracy only.")
         cell = (summary["model"], summary["corpus"], summary["shots"])
         if cell in seen:
-            raise InputError(f"{cell[0]} has two summaries for {cell[1]} with {takes(cell[2])} a word; give one of them.")
+            raise InputError(
+                f"{cell[0]} has two summaries for {cell[1]} with {takes(cell[2])} a word; give one of them."
+            )
         seen.add(cell)
         trained = summary.get("trained")
         trained = summary["model"] in training if trained is None else bool(trained)
@@ -130,7 +137,9 @@ def standings(summaries: Sequence[Mapping[str, Any]]) -> list[Standing]:
         corpora[summary["shots"]].add(summary["corpus"])
     means = {cell: over_corpora(some) for cell, some in cells.items()}
     complete = {cell for cell, some in cells.items() if len(some) == len(corpora[cell[1]])}
-    top = {shots: max((means[cell]["mean"] for cell in complete if cell[1] == shots), default=None) for shots in corpora}
+    top = {
+        shots: max((means[cell]["mean"] for cell in complete if cell[1] == shots), default=None) for shots in corpora
+    }
     found = []
     for (model, shots), some in cells.items():
         overall = means[model, shots]
@@ -147,7 +156,7 @@ def standings(summaries: Sequence[Mapping[str, Any]]) -> list[Standing]:
                 high=high,
                 ways=(min(s["ways"] for s in some), overall["ways"]),
                 worst_corpus=overall["worst_corpus"],
-                worst_mean=overall["worst_mean"],
+                worst_mean=float(overall["worst_mean"]),
                 corpora=tuple(s["corpus"] for s in some),
                 complete=(model, shots) in complete,
                 best=(model, shots) in complete and overall["mean"] == top[shots],

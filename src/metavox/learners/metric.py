@@ -9,7 +9,7 @@ from ..losses import leave_one_out_scores, prototype_scores, within_class
 from ..nets.alignment import SIMILARITIES, soft_similarity
 
 _MAX_CELLS = 2_500_000
-"""Cells of a (B, S, T, U) comparison held at once, so that they stay in the cache; a larger query is compared in parts."""
+"""Cells of a (B, S, T, U) comparison held at once, few enough for the cache; a larger query is compared in parts."""
 
 
 class Prototypes(nn.Module):

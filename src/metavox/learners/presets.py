@@ -25,6 +25,10 @@ def _prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return Prototypes(encoder, config.match, config.band)
 
 
+def _dtw(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    return Prototypes(encoder, "dtw")
+
+
 def _gradient(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return GradientLearner(
         encoder, config.inner_steps, config.inner_lr, config.adapts, n_base_classes=config.n_base_classes
@@ -40,11 +44,12 @@ LEARNERS = {
     "fomaml": Preset(_gradient, query_loss),
     "joint": Preset(_gradient, joint),
     "nearest_mean": Preset(_nearest_mean, None),
-    "dtw": Preset(_prototypes, None),
+    "dtw": Preset(_dtw, None),
 }
 
 BASELINES = {
     "nearest_mean": ModelConfig(
+        front_end=FrontEnd(crop=True, normalize=True, n_frames=64),
         encoder=EncoderConfig(name="logmel"),
         learner=LearnerConfig(name="nearest_mean"),
     ),

@@ -55,9 +55,7 @@ def soft_similarity(
     return (of_query + of_support) / 2
 
 
-def _within_band(
-    query: Tensor, query_lengths: Tensor, support: Tensor, support_lengths: Tensor, band: float
-) -> Tensor:
+def _within_band(query: Tensor, query_lengths: Tensor, support: Tensor, support_lengths: Tensor, band: float) -> Tensor:
     """True where two valid frames are within ``band`` in relative time. (B, S, T, U), or broadcast to it."""
     n_query, n_support = query.shape[1], support.shape[1]
     if bool((query_lengths == n_query).all()) and bool((support_lengths == n_support).all()):
@@ -91,15 +89,31 @@ def dtw_similarity(
 
 
 def _best_path(gain: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Highest sum of weighted gains (T, U, P) from (0, 0) to (first - 1, second - 1), by anti-diagonals. (P,)"""
+    """Highest sum of weighted gains (T, U, P) from (0, 0) to (first - 1, second - 1). (P,)
+
+    The best path is found without a graph; its sum is then an ordinary product, whose derivative is the path itself.
+    """
+    wanted = torch.is_grad_enabled() and gain.requires_grad
+    with torch.no_grad():
+        total, table = _accumulate(gain, first, second, keep=wanted)
+        weights = _trace(table, gain, first, second) if wanted else None
+    return total if weights is None else (gain * weights).sum((0, 1))
+
+
+def _accumulate(gain: Tensor, first: Tensor, second: Tensor, *, keep: bool) -> tuple[Tensor, list[Tensor]]:
+    """Sums along best paths by anti-diagonals: those of the ends (P,), and if asked for all of them.
+
+    Row i of the grid stands at i + 1 of a diagonal (T + 1, P); row 0 stands for what lies outside.
+    """
     n_rows, n_columns, n_pairs = gain.shape
     never = gain.new_full((1, n_pairs), -torch.inf)
-    before = last = never.expand(n_rows + 1, n_pairs)  # row i of the grid at i + 1; row 0 stands for outside
+    before = last = never.expand(n_rows + 1, n_pairs)
     total = gain.new_zeros(n_pairs)
     ends = first + second - 2
-    last_used, end_set = int(ends.max()), set(ends.tolist())
+    end_set = set(ends.tolist())
     flat = gain.reshape(n_rows * n_columns, n_pairs)
-    for diagonal in range(last_used + 1):
+    table = []
+    for diagonal in range(max(end_set) + 1):
         low, high = max(0, diagonal - n_columns + 1), min(n_rows - 1, diagonal)
         # Cells (i, diagonal - i) of the flat grid lie n_columns - 1 apart.
         start = low * n_columns + diagonal - low
@@ -111,9 +125,36 @@ def _best_path(gain: Tensor, first: Tensor, second: Tensor) -> Tensor:
             best = torch.maximum(straight, before[low : high + 1] + 2 * step)
         below, above = never.expand(low + 1, n_pairs), never.expand(n_rows - 1 - high, n_pairs)
         before, last = last, torch.cat([below, best, above])
+        if keep:
+            table.append(last)
         if diagonal in end_set:
             total = torch.where(ends == diagonal, last.gather(0, first[None])[0], total)
-    return total
+    return total, table
+
+
+def _trace(table: list[Tensor], gain: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Weight of each cell (T, U, P) on the best path of each pair, walked back from the ends: 0, 1 or 2."""
+    n_rows, n_columns, n_pairs = gain.shape
+    sums = torch.stack(table).flatten()  # (diagonals * (T + 1) * P,)
+    cells, pair = gain.flatten(), torch.arange(n_pairs, device=gain.device)
+    weights = torch.zeros_like(cells)
+    row, column = first - 1, second - 1
+    for _ in range(len(table)):
+
+        def at(back: int, above: int, row: Tensor = row, column: Tensor = column) -> Tensor:
+            """The sum ``back`` diagonals before, one row above where asked."""
+            diagonal = (row + column - back).clamp_min(0)
+            return sums[(diagonal * (n_rows + 1) + row + 1 - above) * n_pairs + pair]
+
+        cell = (row * n_columns + column) * n_pairs + pair
+        step = cells[cell]
+        diagonally = (row > 0) & (column > 0) & (at(2, 1) + 2 * step >= torch.maximum(at(1, 0), at(1, 1)) + step)
+        from_above = (row > 0) & ((column == 0) | (at(1, 1) > at(1, 0)))
+        started = (row == 0) & (column == 0)
+        weights[cell] = torch.where(diagonally | started, 2.0, 1.0).to(weights.dtype)
+        row = row - (diagonally | from_above).to(row.dtype)
+        column = (column - (diagonally | ~from_above).to(column.dtype)).clamp_min(0)
+    return weights.reshape(gain.shape)
 
 
 SIMILARITIES = {"pooled": pooled_similarity, "soft": soft_similarity, "dtw": dtw_similarity}

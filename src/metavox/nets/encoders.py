@@ -139,7 +139,7 @@ class ConvEncoder(nn.Module):
 
 
 def normalized(inputs: Float[Tensor, "B T F"], mask: Float[Tensor, "B T"] | None, how: str) -> Float[Tensor, "B T F"]:
-    """Windows of mean 0 and deviation 1 over valid frames: of each bin, of all bins, or the mean of each and one deviation."""
+    """Windows of mean 0 and deviation 1 over valid frames, as ``EncoderConfig.normalize`` says."""
     weight = torch.ones_like(inputs[:, :, :1]) if mask is None else mask[:, :, None]
     count = weight.sum(1, keepdim=True)
     mean = (inputs * weight).sum(1, keepdim=True) / count
@@ -152,7 +152,9 @@ def normalized(inputs: Float[Tensor, "B T F"], mask: Float[Tensor, "B T"] | None
     return centred * torch.rsqrt(variance + 1e-2)
 
 
-def halved(frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B T2 D"], Int[Tensor, " B"]]:
+def halved(
+    frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]
+) -> tuple[Float[Tensor, "B T2 D"], Int[Tensor, " B"]]:
     """Means of two neighbouring frames; the last of an odd number stands alone. Padding must be zero."""
     padded = functional.pad(frames, (0, 0, 0, frames.shape[1] % 2))
     pairs = padded.reshape(frames.shape[0], -1, 2, frames.shape[2]).sum(2)

@@ -1,0 +1,89 @@
+"""Prototypes: what they keep, and that a large comparison in parts is the same comparison."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metavox.checkpoint import build
+from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
+from metavox.contracts import Batch, FrontEnd
+from metavox.learners import metric
+from metavox.losses import prototype_scores, within_class
+from metavox.nets.alignment import SIMILARITIES
+
+MATCHES = ["soft", "dtw", "pooled"]
+
+
+def learner_of(**options: Any) -> Any:
+    config = ModelConfig(
+        front_end=FrontEnd(n_mels=16, n_frames=None),
+        encoder=EncoderConfig(channels=8, dim=4, blocks=2),
+        learner=LearnerConfig(name="prototypes", **options),
+    )
+    return build(config, seed=2)
+
+
+def batch(labels: list[int], seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(len(labels), 14, 16, generator=generator)
+    lengths = torch.randint(5, 15, (len(labels),), generator=generator)
+    return Batch(inputs, lengths, torch.tensor(labels), max(labels) + 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_state_keeps_unit_frames_of_every_take_and_half_the_similarity_within_classes(match: str) -> None:
+    learner, support = learner_of(match=match), batch([0, 0, 1, 2, 2, 2])
+    state = learner.adapt(support)
+    valid = torch.arange(state["takes"].shape[1]) < state["lengths"][:, None]
+    torch.testing.assert_close(state["takes"].norm(dim=-1)[valid], torch.ones(int(valid.sum())))
+    assert torch.equal(state["lengths"], learner.encoder.out_lengths(support.lengths))
+    frames, lengths = learner.embed(support)
+    similarity = SIMILARITIES[match](frames, lengths, frames, lengths)
+    torch.testing.assert_close(state["within"], within_class(similarity, support.labels, 3))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("match", MATCHES)
+def test_scores_are_scaled_prototype_scores(match: str) -> None:
+    learner, support, query = learner_of(match=match), batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2], 1)
+    state = learner.adapt(support)
+    similarity = SIMILARITIES[match](*learner.embed(query), state["takes"], state["lengths"])
+    expected = learner.log_scale.exp() * prototype_scores(similarity, state["labels"], state["within"])
+    torch.testing.assert_close(learner.predict(state, query).scores, expected)
+
+
+@torch.no_grad()
+def test_the_band_of_the_configuration_is_used() -> None:
+    support, query = batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2], 1)
+    narrow, wide = (learner_of(band=band) for band in (0.05, 1.0))
+    scores = [learner.predict(learner.adapt(support), query).scores for learner in (narrow, wide)]
+    assert not torch.allclose(*scores, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_comparison_in_parts_is_the_same_comparison(match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, support, query = learner_of(match=match), batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2, 0, 1], 1)
+
+    def compared(most: int) -> tuple[int, Tensor, Tensor]:
+        calls: list[int] = []
+
+        def counted(frames: Tensor, *others: Any, **options: Any) -> Tensor:
+            calls.append(len(frames))
+            return whole(frames, *others, **options)
+
+        monkeypatch.setattr(metric, "_MAX_CELLS", most)
+        monkeypatch.setitem(SIMILARITIES, match, counted)
+        monkeypatch.setattr(metric, "soft_similarity", counted if match == "soft" else metric.soft_similarity)
+        state = learner.adapt(support)
+        return len(calls), state["within"], learner.predict(state, query).scores
+
+    whole = SIMILARITIES[match]
+    n_whole, within, scores = compared(10**9)
+    n_parts, within_in_parts, scores_in_parts = compared(1)
+    assert (n_whole, n_parts) == (1, 6)
+    torch.testing.assert_close(within_in_parts, within)
+    torch.testing.assert_close(scores_in_parts, scores)

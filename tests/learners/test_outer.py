@@ -1,0 +1,152 @@
+"""Outer rules: what they average over, which splits leave-one-out stands for, and that no parameter is forgotten."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metavox.checkpoint import build
+from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
+from metavox.contracts import Batch, Draw, Episode, FrontEnd, Output
+from metavox.learners.outer import joined, leave_one_out, query_loss
+from metavox.learners.presets import LEARNERS
+from metavox.losses import cross_entropy
+from metavox.tasks import Commands
+
+TRAINED = [name for name, preset in LEARNERS.items() if preset.outer is not None]
+
+
+def learner_of(name: str, **options: Any) -> Any:
+    config = ModelConfig(
+        front_end=FrontEnd(n_mels=16, n_frames=None),
+        encoder=EncoderConfig(channels=8, dim=4, blocks=2),
+        learner=LearnerConfig(name=name, inner_steps=2, **options),
+    )
+    return build(config, seed=2).double()
+
+
+def batch(labels: list[int], n_frames: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(len(labels), n_frames, 16, dtype=torch.float64, generator=generator)
+    lengths = torch.randint(n_frames // 2, n_frames + 1, (len(labels),), generator=generator)
+    return Batch(inputs, lengths, torch.tensor(labels), 3)
+
+
+def episode(seed: int = 0, query: list[int] | None = None) -> Episode:
+    none = np.zeros(0, np.int64)
+    draw = Draw(("a", "b", "c"), np.array([4, 0, 2]), none, none, none, none)
+    query_labels = [2, 0, 1, 1] if query is None else query
+    return Episode(batch([0, 1, 2, 1, 0], 12, seed), batch(query_labels, 17, seed + 100), draw)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_support_and_query_are_joined_in_one_padding() -> None:
+    task = episode()
+    both = joined(task)
+    assert both.inputs.shape == (9, 17, 16)
+    assert both.n_classes == 3
+    for i in range(9):
+        part, at = (task.support, i) if i < 5 else (task.query, i - 5)
+        n = int(part.lengths[at])
+        assert int(both.lengths[i]) == n
+        assert int(both.labels[i]) == int(part.labels[at])
+        assert torch.equal(both.inputs[i, :n], part.inputs[at, :n])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_gradient_names_and_reaches_every_trainable_parameter(name: str) -> None:
+    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    grads = outer(learner, Commands(), [episode()])
+    assert grads.values.keys() == dict(learner.named_parameters()).keys()
+    for key, value in grads.values.items():
+        assert value.shape == dict(learner.named_parameters())[key].shape
+        assert bool(value.isfinite().all()), key
+        assert bool(value.any()), key
+    assert all(parameter.grad is None for parameter in learner.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_is_frozen_gets_no_gradient(name: str) -> None:
+    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    learner.log_scale.requires_grad_(False)
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    grads = outer(learner, Commands(), [episode()])
+    assert set(grads.values) == {key for key, _ in learner.named_parameters()} - {"log_scale"}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_gradient_is_the_mean_over_episodes(name: str) -> None:
+    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    episodes = [episode(seed) for seed in (0, 1, 2)]
+    each = [outer(learner, Commands(), [one]) for one in episodes]
+    together = outer(learner, Commands(), episodes)
+    same(together.values, {key: sum(one.values[key] for one in each) / 3 for key in together.values})
+    for key in ("loss", "accuracy"):
+        assert together.metrics[key] == pytest.approx(np.mean([one.metrics[key] for one in each]))
+
+
+def test_accuracy_counts_items_where_episodes_differ_in_size() -> None:
+    learner = learner_of("prototypes")
+    large, small = episode(0), episode(1, query=[2])
+    hits = []
+    for one in (large, small):
+        scores = learner.predict(learner.adapt(one.support), one.query).scores
+        hits += (scores.argmax(1) == one.query.labels).tolist()
+    assert query_loss(learner, Commands(), [large, small]).metrics["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_the_query_loss_is_that_of_adapting_and_predicting() -> None:
+    learner, task = learner_of("prototypes"), episode()
+    loss = cross_entropy(learner.predict(learner.adapt(task.support), task.query).scores, task.query.labels)
+    slopes = torch.autograd.grad(loss, list(learner.parameters()))
+    grads = query_loss(learner, Commands(), [task])
+    same(grads.values, dict(zip(dict(learner.named_parameters()), slopes, strict=True)))
+    assert grads.metrics["loss"] == pytest.approx(float(loss.detach()))
+
+
+@pytest.mark.parametrize("match", ["soft", "dtw", "pooled"])
+def test_leave_one_out_is_the_mean_over_explicit_splits_with_its_gradient(match: str) -> None:
+    """Nine clips: nine times adapt on eight and predict the ninth."""
+    learner, task = learner_of("prototypes", match=match), episode()
+    both = joined(task)
+    rows = []
+    for i in range(len(both)):
+        rest = torch.arange(len(both)) != i
+        support = replace(both, inputs=both.inputs[rest], lengths=both.lengths[rest], labels=both.labels[rest])
+        query = replace(
+            both, inputs=both.inputs[i : i + 1], lengths=both.lengths[i : i + 1], labels=both.labels[i : i + 1]
+        )
+        rows.append(learner.predict(learner.adapt(support), query).scores)
+    output = Output(torch.cat(rows))
+    loss = Commands().loss(output, both)
+    slopes = torch.autograd.grad(loss, list(learner.parameters()))
+    grads = leave_one_out(learner, Commands(), [task])
+    same(grads.values, dict(zip(dict(learner.named_parameters()), slopes, strict=True)))
+    assert grads.metrics["loss"] == pytest.approx(float(loss.detach()))
+    assert grads.metrics["accuracy"] == pytest.approx(float(Commands().score(output, both).mean()))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_following_the_gradient_lowers_the_loss(name: str) -> None:
+    """A small step along the meta-gradient does what it is for."""
+    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    before = outer(learner, Commands(), [episode()])
+    with torch.no_grad():
+        for key, parameter in learner.named_parameters():
+            parameter.sub_(1e-3 * before.values[key])
+    assert outer(learner, Commands(), [episode()]).metrics["loss"] < before.metrics["loss"]
