@@ -56,13 +56,9 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def is_package(path: Path) -> bool:
-    return path.name == "__init__.py"
-
-
 FILES = sorted(SOURCE.rglob("*.py"))
 MODULES: list[Module] = [(module_name(path), ast.parse(path.read_text(encoding="utf-8"))) for path in FILES]
-PACKAGES = {module_name(path) for path in FILES if is_package(path)}
+PACKAGES = {module_name(path) for path in FILES if path.name == "__init__.py"}
 
 
 # ------------------------------------------------------------------------------------------------ what imports what

@@ -16,7 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 class Strict(BaseModel):
     """Values do not change after loading, and a key that means nothing is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -109,7 +109,7 @@ class TrainConfig(Strict):
     weight_decay: float = Field(1e-2, ge=0)
     clip: float = Field(5.0, gt=0)
     """Largest norm of the meta-gradient."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     threads: int = Field(1, ge=1)
     """CPU threads of torch. Small nets on short windows are fastest on one."""
     validate_every: int = Field(200, ge=1)
@@ -132,6 +132,10 @@ class Experiment(Strict):
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
+_UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+"""ValueError: bytes that are not UTF-8, and dates that no calendar has."""
+
+
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a recipe and apply ``section.key=value`` overrides, values written as in YAML.
 
@@ -142,7 +146,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"Recipe {path} does not exist; name a YAML file such as recipes/commands.yaml.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+    except _UNREADABLE as err:
         raise InputError(f"Recipe {path} cannot be read as YAML ({_one_line(err)}); correct the file.") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
@@ -159,7 +163,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
         raise InputError(f"Override {text!r} is not of the form section.key=value; write for example train.steps=500.")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as err:
+    except _UNREADABLE as err:
         raise InputError(f"Override {text!r} has a value that is not YAML ({_one_line(err)}); quote it.") from None
     node = tree
     for part in parts[:-1]:

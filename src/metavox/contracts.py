@@ -172,7 +172,6 @@ class Encoder(Protocol):
 class Learner(Protocol):
     """How it is learned. It knows no speech."""
 
-    encoder: Any
     fixed_ways: bool
     """True for a head with a fixed number of classes, which no product enrols."""
     adapts_body: bool
@@ -204,6 +203,7 @@ class Enrollable(Learner, Protocol):
         ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is asked of the outputs: how they are punished in training and scored in a test."""
 

@@ -305,15 +305,15 @@ def _enrol(model: Model, bank: Bank, sets: Mapping[str, ClassIndex], out: Path, 
     house = CommandRecognizer.from_pretrained(out / "profile")
     new = clips(draw.query, draw.query_labels, True)
     unknown = clips(draw.query, draw.query_labels, False)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for known, tried in ((True, new), (False, unknown)):
         decisions = house.decide([path for path, _ in tried])
         for (_, word), decision in zip(tried, decisions, strict=True):
             right = decision.label == (word if known else None)
             rows.append({"spoken": word, "enrolled": known, "heard": decision.label, "right": right,
                          "score": decision.score, "threshold": decision.threshold})  # fmt: skip
-    n_right = sum(row["right"] for row in rows if row["enrolled"])
-    n_refused = sum(row["right"] for row in rows if not row["enrolled"])
+    n_right = sum(bool(row["right"]) for row in rows if row["enrolled"])
+    n_refused = sum(bool(row["right"]) for row in rows if not row["enrolled"])
     sentence = (
         f"Enrolled {', '.join(words[:n_known])} ({name}) from {N_TAKES} takes each; {n_right} of {len(new)} new takes "
         f"recognised, {n_refused} of {len(unknown)} takes of {' and '.join(words[n_known:])}, which were not enrolled, "

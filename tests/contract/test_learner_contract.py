@@ -9,117 +9,32 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
+from learner_cases import (
+    CASES,
+    ENROLLABLE,
+    N_CLASSES,
+    SHOTS,
+    close,
+    equal,
+    padded,
+    query_of,
+    scores_of,
+    some,
+    support_of,
+    takes,
+)
 
 from metavox.checkpoint import build, read_tensors, write_tensors
-from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Batch, Encoder, Enrollable, FrontEnd, Learner, State
+from metavox.contracts import Batch, Encoder, Enrollable, Learner
 from metavox.learners.gradient import GradientLearner
 from metavox.learners.presets import BASELINES, LEARNERS
 from metavox.losses import cross_entropy
 from metavox.nets.heads import prototype_head
 
-SMALL = ModelConfig(
-    front_end=FrontEnd(n_mels=16, n_frames=None),
-    encoder=EncoderConfig(channels=16, dim=8, blocks=3),
-)
-
-
-def small(name: str, **learner: Any) -> ModelConfig:
-    return SMALL.model_copy(update={"learner": LearnerConfig(name=name, **learner)})
-
-
-CASES = {
-    "prototypes-soft": small("prototypes", match="soft"),
-    "prototypes-dtw": small("prototypes", match="dtw"),
-    "prototypes-pooled": small("prototypes", match="pooled"),
-    "fomaml": small("fomaml", inner_steps=3),
-    "fomaml-head": small("fomaml", inner_steps=3, adapts="head"),
-    "joint": small("joint", inner_steps=3, n_base_classes=7),
-    "nearest_mean": BASELINES["nearest_mean"],
-    "dtw": BASELINES["dtw"],
-}
-GRADIENT = [name for name in CASES if name.startswith(("fomaml", "joint"))]
-ENROLLABLE = [name for name in CASES if name.startswith(("prototypes", "dtw"))]
-TOLERANCE = 1e-5
-
-N_CLASSES = 4
-SHOTS = (3, 1, 2, 4)
-"""Takes a class: unequal on purpose, one of them a single take."""
-
 
 def test_every_learner_and_every_baseline_is_held_to_the_contract() -> None:
     assert {config.learner.name for config in CASES.values()} == set(LEARNERS)
     assert set(BASELINES) <= set(CASES)
-
-
-@pytest.fixture(params=CASES)
-def learner(request: pytest.FixtureRequest) -> Any:
-    return build(CASES[request.param], seed=3)
-
-
-@pytest.fixture(params=ENROLLABLE)
-def enrollable(request: pytest.FixtureRequest) -> Any:
-    return build(CASES[request.param], seed=3)
-
-
-@pytest.fixture(params=GRADIENT)
-def by_gradient(request: pytest.FixtureRequest) -> Any:
-    return build(CASES[request.param], seed=3)
-
-
-def takes(learner: Any, labels: list[int], n_classes: int = N_CLASSES, seed: int = 0) -> Batch:
-    """Takes of a class are one random trajectory, said slower or faster and with noise, padded with zeros.
-
-    Each class moves in bins of its own, so that it is also known by what is left when order in time is lost.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    words = torch.Generator().manual_seed(99)
-    shapes = torch.randn(n_classes, learner.encoder.front_end.n_mels, 6, generator=words)
-    shapes = shapes * torch.randn(n_classes, shapes.shape[1], 1, generator=words).exp()
-    lengths = torch.randint(9, 22, (len(labels),), generator=generator)
-    inputs = torch.zeros(len(labels), int(lengths.max()), shapes.shape[1])
-    for i, label in enumerate(labels):
-        said = functional.interpolate(shapes[label][None], size=int(lengths[i]), mode="linear")[0].T
-        inputs[i, : lengths[i]] = said + 0.1 * torch.randn(said.shape, generator=generator)
-    return Batch(inputs, lengths, torch.tensor(labels), n_classes)
-
-
-def support_of(learner: Any) -> Batch:
-    return takes(learner, [label for label, n in enumerate(SHOTS) for _ in range(n)], seed=1)
-
-
-def query_of(learner: Any) -> Batch:
-    return takes(learner, [3, 0, 1, 2, 0, 1], seed=2)
-
-
-def scores_of(learner: Any, support: Batch, query: Batch) -> Tensor:
-    with torch.no_grad():
-        return learner.predict(learner.adapt(support), query).scores
-
-
-def some(batch: Batch, items: Any, n_classes: int | None = None) -> Batch:
-    """The items at these positions."""
-    n_classes = batch.n_classes if n_classes is None else n_classes
-    return Batch(batch.inputs[items], batch.lengths[items], batch.labels[items], n_classes)
-
-
-def padded(batch: Batch, n_more: int, garbage: bool) -> Batch:
-    inputs = functional.pad(batch.inputs, (0, 0, 0, n_more))
-    if garbage:
-        padding = torch.arange(inputs.shape[1]) >= batch.lengths[:, None]
-        noise = 1e3 * torch.randn(inputs.shape, generator=torch.Generator().manual_seed(5))
-        inputs = torch.where(padding[:, :, None], noise, inputs)
-    return replace(batch, inputs=inputs)
-
-
-def equal(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 # -------------------------------------------------------------------------------------------------------- conformity
@@ -368,67 +283,3 @@ def test_every_adapted_value_moves(name: str) -> None:
     with torch.no_grad():
         before, after = learner.initial(support), learner.adapt(support)
     assert all(not torch.equal(before[key], after[key]) for key in after)
-
-
-# ------------------------------------------------------------------------------------------- enrolling word by word
-
-
-def as_adapted(learner: Any, grown: State, all_takes: Batch) -> None:
-    """``grown`` predicts, and leaves one out, as a state adapted on all takes together would."""
-    query = query_of(learner)
-    adapted = learner.adapt(all_takes)
-    close(learner.predict(grown, query).scores, learner.predict(adapted, query).scores)
-    close(learner.leave_one_out(grown), learner.leave_one_out(adapted))
-    assert torch.equal(grown["labels"], adapted["labels"])
-    close(grown["within"], adapted["within"])
-
-
-@torch.no_grad()
-def test_extending_equals_adapting_on_all_takes(enrollable: Any) -> None:
-    support = support_of(enrollable)
-    for n_first in (1, 3, 6):  # first takes of few classes, then more of these and all the others
-        first = some(support, slice(0, n_first), int(support.labels[n_first - 1]) + 1)
-        grown = enrollable.extend(enrollable.adapt(first), some(support, slice(n_first, None)))
-        as_adapted(enrollable, grown, support)
-
-
-@torch.no_grad()
-def test_extending_with_longer_or_shorter_padding_makes_no_difference(enrollable: Any) -> None:
-    support = support_of(enrollable)
-    first, second = some(support, slice(0, 5)), some(support, slice(5, None))
-    for one, other in ((padded(first, 9, True), second), (first, padded(second, 9, True))):
-        as_adapted(enrollable, enrollable.extend(enrollable.adapt(one), other), support)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("label", range(N_CLASSES))
-def test_forgetting_a_class_equals_never_having_heard_it(enrollable: Any, label: int) -> None:
-    support = support_of(enrollable)
-    rest = some(support, support.labels != label, N_CLASSES - 1)
-    rest = replace(rest, labels=rest.labels - (rest.labels > label).long())
-    state = enrollable.adapt(support)
-    before = {name: value.clone() for name, value in state.items()}
-    as_adapted(enrollable, enrollable.without(state, label), rest)
-    assert equal(before, state)
-
-
-@torch.no_grad()
-def test_leaving_one_out_equals_adapting_without_it(enrollable: Any) -> None:
-    support = support_of(enrollable)
-    scores = enrollable.leave_one_out(enrollable.adapt(support))
-    assert scores.shape == (len(support), N_CLASSES)
-    for i, label in enumerate(support.labels.tolist()):
-        others = torch.arange(len(support)) != i
-        expected = enrollable.predict(enrollable.adapt(some(support, others)), some(support, slice(i, i + 1))).scores[0]
-        if SHOTS[label] == 1:
-            expected[label] = -torch.inf
-        close(scores[i], expected)
-    assert int(scores.isinf().sum()) == SHOTS.count(1)
-
-
-@torch.no_grad()
-def test_one_word_with_one_take_can_be_enrolled_and_a_second_one_added(enrollable: Any) -> None:
-    support = takes(enrollable, [0, 1], n_classes=2)
-    state = enrollable.adapt(some(support, slice(0, 1), 1))
-    assert bool((enrollable.leave_one_out(state) == -torch.inf).all())
-    as_adapted(enrollable, enrollable.extend(state, some(support, slice(1, 2))), support)

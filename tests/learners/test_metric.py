@@ -58,7 +58,7 @@ def test_scores_are_scaled_prototype_scores(match: str) -> None:
 @torch.no_grad()
 def test_the_band_of_the_configuration_is_used() -> None:
     support, query = batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2], 1)
-    narrow, wide = (learner_of(band=band) for band in (0.05, 1.0))
+    narrow, wide = (learner_of(match="soft", band=band) for band in (0.05, 1.0))
     scores = [learner.predict(learner.adapt(support), query).scores for learner in (narrow, wide)]
     assert not torch.allclose(*scores, atol=1e-3)
 

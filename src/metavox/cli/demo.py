@@ -1,7 +1,8 @@
 """``metavox demo``: the main job, from nothing to a report."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +35,7 @@ def demo(
     print(f"Report: {out / 'report.html'}   figures: {out / 'results.jsonl'}   model: {out / 'prototypes'}")
 
 
-def _table(overall: list[dict], percent) -> None:  # type: ignore[type-arg, no-untyped-def]
+def _table(overall: list[dict[str, Any]], percent: Callable[..., str]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -191,26 +192,43 @@ def _corpus_folder(utterance: Utterance) -> Path:
 
 
 def _open_part(group: list[Utterance], front_end: FrontEnd, cache: Path, n_workers: int, report: Progress) -> Bank:
-    folder = cache / f"{group[0].corpus or 'clips'}-{_content_key(group, front_end)}"
-    if not (folder / "bank.json").is_file():
+    folder = cache / f"{(group[0].corpus or 'clips')[:40]}-{_content_key(group, front_end)}"
+    found = _stored(folder, group, front_end)
+    if found is None:
         beside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         try:
             _compute(group, front_end, beside, n_workers, report)
-            if folder.exists():  # half a bank of an interrupted older version, or another process was faster
-                shutil.rmtree(folder)
-            beside.rename(folder)
+            if _stored(folder, group, front_end) is None:  # else another process was faster
+                shutil.rmtree(folder, ignore_errors=True)
+                beside.rename(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        found = _stored(folder, group, front_end)
+        if found is None:
+            raise InputError(f"What was just written to {folder} cannot be read back; check that disk.")
     report(len(group), len(group))
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
-        offsets, audio_offsets, bounds = index["offsets"], index["audio_offsets"], index["bounds"]
-    part = _Part(
-        np.memmap(folder / "audio.i16", np.int16, "r"),
-        np.memmap(folder / "features.f32", np.float32, "r").reshape(-1, front_end.n_mels),
-    )
-    return Bank(group, front_end, [part], np.zeros(len(group), np.int64), offsets, audio_offsets, bounds)
+    return found
+
+
+def _stored(folder: Path, group: list[Utterance], front_end: FrontEnd) -> Bank | None:
+    """The bank in a folder; None where there is none, or one that is not as it was written."""
+    try:
+        about = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
+        with np.load(folder / "index.npz", allow_pickle=False) as index:
+            offsets, audio_offsets, bounds = index["offsets"], index["audio_offsets"], index["bounds"]
+        audio = np.memmap(folder / "audio.i16", np.int16, "r")
+        features = np.memmap(folder / "features.f32", np.float32, "r").reshape(-1, front_end.n_mels)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    shapes = {array.shape for array in (offsets, audio_offsets, bounds)}
+    if not isinstance(about, dict) or about.get("format") != FORMAT or shapes != {(len(group), 2)}:
+        return None
+    if (audio_offsets[-1, 1], offsets[-1, 1]) != (len(audio), len(features)):
+        return None
+    part_of = np.zeros(len(group), np.int64)
+    return Bank(group, front_end, [_Part(audio, features)], part_of, offsets, audio_offsets, bounds)
 
 
 def _content_key(group: Sequence[Utterance], front_end: FrontEnd) -> str:
@@ -252,7 +270,7 @@ def _compute(group: list[Utterance], front_end: FrontEnd, folder: Path, n_worker
         )
     as_pairs = {"offsets": offsets, "audio_offsets": audio_offsets, "bounds": bounds}
     arrays = {name: np.asarray(pairs, np.int64).reshape(-1, 2) for name, pairs in as_pairs.items()}
-    np.savez(folder / "index.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(folder / "index.npz", allow_pickle=False, **arrays)
     about = {"format": FORMAT, "front_end": front_end.spectral_key(), "ids": [u.id for u in group]}
     (folder / "bank.json").write_text(json.dumps(about), encoding="utf-8")
 

@@ -5,7 +5,7 @@ and for a million utterances.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -195,7 +195,7 @@ def sample_distinct(rng: np.random.Generator, n: int, size: int) -> Int[np.ndarr
     return np.fromiter(picked, np.int64, size)
 
 
-def _in_random_order(rng: np.random.Generator, n: int):  # type: ignore[no-untyped-def]
+def _in_random_order(rng: np.random.Generator, n: int) -> Iterator[int]:
     """Numbers below ``n`` in random order, produced as they are asked for (a lazy Fisher-Yates shuffle)."""
     swapped: dict[int, int] = {}
     for i in range(n):

@@ -284,7 +284,8 @@ def map_figure(points: Float[np.ndarray, "n 2"], labels: Sequence[str], split: S
         side = split[i] if split else ""
         marker = sides.index(side) % N_MARKERS if split else 0
         title = f"{label} ({side})" if side else label
-        dots.append(Dot(*at[i].tolist(), *middle[word].tolist(), word % N_COLOURS, marker, title))
+        (x, y), (centre_x, centre_y) = at[i].tolist(), middle[word].tolist()
+        dots.append(Dot(x, y, centre_x, centre_y, word % N_COLOURS, marker, title))
     # A label stands above the bulk of its takes, not on them.
     above = np.asarray([middle[i, 1] - 1.5 * at[of == i, 1].std() - _FONT for i in range(len(names))])
     spots = _spread_labels(names, np.stack([middle[:, 0], above], 1), height)

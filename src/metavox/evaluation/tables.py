@@ -96,6 +96,7 @@ def bounds(ci95: Sequence[float | int | None] | None) -> tuple[float, float] | t
 
 
 def takes(shots: int) -> str:
+    """``1 take``, ``5 takes``."""
     return f"{shots}{SPACE}take{'' if shots == 1 else 's'}"
 
 
@@ -182,7 +183,7 @@ def corpus_tables(summaries: Sequence[Mapping[str, Any]], models: Sequence[str])
         top = {k: max((s["mean"] for (_, shot), s in here.items() if shot == k), default=None) for k in shots}
         rows = []
         for model in models:
-            cells = []
+            cells: list[dict[str, Any] | None] = []
             for k in shots:
                 summary = here.get((model, k))
                 if summary is None:

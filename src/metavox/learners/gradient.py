@@ -45,9 +45,14 @@ class GradientLearner(nn.Module):
     def vectors(self, batch: Batch, state: State | None = None) -> Tensor:
         """Pooled embeddings of one length (B, 2 D), through the encoder with the adapted values of ``state``."""
         body = {name: value for name, value in (state or {}).items() if name not in _HEAD}
-        frames = functional_call(self.encoder, body, (batch.inputs, batch.lengths)) if body else self._encode(batch)
+        frames = functional_call(self._body, body, (batch.inputs, batch.lengths)) if body else self._encode(batch)
         pooled = pool(frames, self.encoder.out_lengths(batch.lengths))
         return self.log_scale.exp() * functional.normalize(pooled, dim=-1)
+
+    @property
+    def _body(self) -> nn.Module:
+        assert isinstance(self.encoder, nn.Module)
+        return self.encoder
 
     def _encode(self, batch: Batch) -> Tensor:
         return self.encoder(batch.inputs, batch.lengths)
@@ -55,7 +60,7 @@ class GradientLearner(nn.Module):
     def initial(self, support: Batch) -> State:
         """The state of zero steps: the encoder as it is and a head built from the support set."""
         weight, bias = prototype_head(self.vectors(support), support.labels, support.n_classes)
-        body = dict(self.encoder.named_parameters()) if self.adapts_body else {}  # type: ignore[attr-defined]
+        body = dict(self._body.named_parameters()) if self.adapts_body else {}
         return {**body, _HEAD[0]: weight, _HEAD[1]: bias}
 
     def trajectory(self, support: Batch) -> Iterator[State]:

@@ -1,0 +1,23 @@
+"""One learner after the other, small and untrained."""
+
+from typing import Any
+
+import pytest
+from learner_cases import CASES, ENROLLABLE, GRADIENT
+
+from metavox.checkpoint import build
+
+
+@pytest.fixture(params=CASES)
+def learner(request: pytest.FixtureRequest) -> Any:
+    return build(CASES[request.param], seed=3)
+
+
+@pytest.fixture(params=ENROLLABLE)
+def enrollable(request: pytest.FixtureRequest) -> Any:
+    return build(CASES[request.param], seed=3)
+
+
+@pytest.fixture(params=GRADIENT)
+def by_gradient(request: pytest.FixtureRequest) -> Any:
+    return build(CASES[request.param], seed=3)

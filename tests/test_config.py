@@ -1,0 +1,176 @@
+"""Experiments: what is read, what is refused, and whether the sentence helps."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from metavox.config import Experiment, load_experiment
+from metavox.contracts import InputError
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+
+
+def recipe(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_experiment(path, overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    assert load_experiment(path).train.steps >= 1
+
+
+def test_an_empty_recipe_is_all_defaults(tmp_path: Path) -> None:
+    assert load_experiment(recipe(tmp_path, "")) == Experiment()
+
+
+def test_overrides_win_over_the_file_and_are_written_as_in_yaml(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "train: {steps: 7, lr: 0.1}\ndata: {corpora: [a]}\n")
+    found = load_experiment(
+        path,
+        [
+            "train.steps=9",
+            "train.steps=11",  # the last one counts
+            "data.corpora=[x, y]",
+            "data.synth.n_words=5",
+            "model.encoder.name=mfcc",
+            "train.warmup=0",
+            "episodes.ways = 3",
+        ],
+    )
+    assert (found.train.steps, found.train.lr, found.train.warmup) == (11, 0.1, 0)
+    assert found.data.corpora == ("x", "y")
+    assert found.data.synth == {"n_words": 5}
+    assert (found.model.encoder.name, found.episodes.ways) == ("mfcc", 3)
+    assert load_experiment(path, ["data.synth.n_words=5", "data.synth=null"]).data.synth is None
+    assert load_experiment(path, ["train.lr=1e-3"]).train.lr == 1e-3
+
+
+def test_an_override_can_fill_a_section_that_is_empty_in_the_file(tmp_path: Path) -> None:
+    assert load_experiment(recipe(tmp_path, "train:\n"), ["train.steps=3"]).train.steps == 3
+
+
+def test_what_is_dumped_loads_as_it_was(tmp_path: Path) -> None:
+    found = load_experiment(RECIPES[0], ["train.lr=1e-5", "train.seed=12345678901"])
+    again = load_experiment(recipe(tmp_path, yaml.safe_dump(found.model_dump(mode="json"))))
+    assert again == found
+
+
+def test_an_experiment_is_frozen() -> None:
+    experiment = Experiment()
+    with pytest.raises(ValidationError):
+        experiment.train.steps = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        experiment.model.front_end.n_mels = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "neighbour"),
+    [
+        ("trian: {steps: 3}", "trian", "train"),
+        ("train: {stepz: 3}", "train.stepz", "train.steps"),
+        ("model: {encoder: {chanels: 8}}", "model.encoder.chanels", "model.encoder.channels"),
+        ("model: {front_end: {n_mel: 8}}", "model.front_end.n_mel", "model.front_end.n_mels"),
+        ("model: {learner: {inner_step: 8}}", "model.learner.inner_step", "model.learner.inner_steps"),
+    ],
+)
+def test_an_unknown_key_names_its_neighbour(tmp_path: Path, text: str, key: str, neighbour: str) -> None:
+    said = refused(recipe(tmp_path, text))
+    assert f"unknown key {key}; did you mean {neighbour}?" in said
+    said = refused(recipe(tmp_path, ""), f"{key}=3")
+    assert f"did you mean {neighbour}?" in said
+
+
+def test_a_key_without_a_neighbour_names_the_known_ones(tmp_path: Path) -> None:
+    assert "known keys are model, data, episodes, train" in refused(recipe(tmp_path, "zzz: 1"))
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    said = refused(recipe(tmp_path, "train: {steps: 0, lr: -1}\nepisodes: {wayz: 3}"))
+    assert all(part in said for part in ("train.steps is 0", "train.lr is -1", "episodes.ways"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {steps: many}", "train.steps is 'many'"),
+        ("train: {steps: 1.5}", "train.steps is 1.5"),
+        ("train: {steps: 0}", "greater than or equal to 1"),
+        ("train: {seed: -1}", "train.seed is -1"),
+        ("train: {lr: .nan}", "train.lr is nan"),
+        ("train: {lr: .inf}", "train.lr is inf"),
+        ("train: 3", "train is 3"),
+        ("train:", "train is None"),
+        ("data: {corpora: lithuanian}", "data.corpora is 'lithuanian'"),
+        ("data: {corpora: [1, 2]}", "data.corpora.0 is 1"),
+        ("data: {validation_share: 0}", "data.validation_share is 0"),
+        ("model: {learner: {match: fuzzy}}", "model.learner.match is 'fuzzy'"),
+        ("1: 2", "1"),
+        ("- a\n- b", "holds a list"),
+        ("just words", "holds a str"),
+        ("train: {steps: [", "cannot be read as YAML"),
+        ("train: {seed: 2024-99-99}", "cannot be read as YAML"),  # a date that no calendar has
+        ("!!python/object/apply:os.system [echo]", "cannot be read as YAML"),
+        (b"\xff\xfe\x00train", "cannot be read as YAML"),
+        ("a: " + "[" * 5000, "cannot be read as YAML"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str | bytes, said: str) -> None:
+    path = recipe(tmp_path, text)
+    found = refused(path)
+    assert said in found
+    assert str(path) in found
+    assert len(found) < 600
+
+
+def test_a_missing_recipe_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path / "no.yaml")
+    assert "cannot be read" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.steps", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("train..steps=3", "section.key=value"),
+        ("train.steps.more=3", "which holds a value"),
+        ("train.steps=[1", "not YAML"),
+        ("train.seed=2024-99-99", "not YAML"),
+        ("train.steps=", "train.steps is None"),
+    ],
+)
+def test_an_override_that_means_nothing_is_refused(tmp_path: Path, override: str, said: str) -> None:
+    assert said in refused(recipe(tmp_path, "train: {steps: 3}"), override)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40), override=st.text(max_size=20))
+def test_no_text_gives_anything_but_an_experiment_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, text: str, override: str
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "recipe.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for overrides in ((), (override,)):
+        try:
+            assert isinstance(load_experiment(path, overrides), Experiment)
+        except InputError as err:
+            assert "\n" not in str(err)
