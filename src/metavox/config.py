@@ -27,7 +27,7 @@ class EncoderConfig(Strict):
 
     name: str = "conv"
     """A key of ``nets.encoders.ENCODERS``."""
-    channels: int = Field(128, ge=4, le=2048)
+    channels: int = Field(96, ge=4, le=2048)
     blocks: int = Field(4, ge=1, le=32)
     """Residual blocks."""
     halvings: int = Field(1, ge=0, le=5)
@@ -35,13 +35,12 @@ class EncoderConfig(Strict):
     kernel: int = Field(5, ge=1, le=31)
     dim: int = Field(32, ge=2, le=4096)
     """Size of the learned part of an output frame."""
-    normalize: Literal["bins", "mean", "level"] = "mean"
+    normalize: Literal["bins", "mean", "level"] = "level"
     """What is taken from a window before the first layer: the mean and deviation of each bin, the mean of each bin and
     one deviation, or one mean and one deviation for all."""
     cepstra: float = Field(1.4, ge=0)
     """Weight of cepstral coefficients beside the learned part of a frame, 0 for none. What is learned on few languages
     then corrects what is known of all."""
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class LearnerConfig(Strict):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .checkpoint import Model, load_model
-from .config import DataConfig, EpisodeConfig, Experiment, LearnerConfig, ModelConfig, TrainConfig
+from .config import DataConfig, Experiment, LearnerConfig, ModelConfig, TrainConfig
 from .contracts import InputError, Utterance
 from .data.bank import Bank
 from .data.corpora import Report
@@ -115,7 +115,6 @@ def _experiment(name: str, seed: int, n_steps: int) -> Experiment:
     return Experiment(
         model=ModelConfig(learner=LearnerConfig(name=name)),
         data=DataConfig(corpora=REAL, synth=synth, leave_out_languages=NEW_LANGUAGES),
-        episodes=EpisodeConfig(ways=20, shots=2, queries=2),
         train=TrainConfig(
             steps=n_steps,
             seed=seed,

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..audio import read, trim_padding
 from ..contracts import Batch, FrontEnd, InputError, Utterance
 from ..features import log_mel, speech_bounds, window
+from .cache import cache_folder
 
 FORMAT = 1
 Progress = Callable[[int, int], None]
@@ -145,12 +146,6 @@ def require_same_spectrum(wanted: FrontEnd, stored: FrontEnd) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- building
-
-
-def cache_folder() -> Path:
-    """Where computed things are kept: METAVOX_CACHE, else the user's cache folder."""
-    named = os.environ.get("METAVOX_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metavox"
 
 
 def build_bank(

@@ -35,11 +35,10 @@ def data_root() -> Path | None:
 
 def locate(name: str) -> Path | None:
     """A folder or manifest as given, else the folder of that name in METAVOX_DATA, else None."""
-    if Path(name).exists():
-        return Path(name)
     root = data_root()
-    if root is not None and (root / name).exists():
-        return root / name
+    for place in (Path(name), *(() if root is None else (root / name,))):
+        if os.path.exists(place):  # and not Path.exists, which raises for a name that is too long
+            return place
     return None
 
 
@@ -55,9 +54,24 @@ def require(name: str) -> Path:
 
 
 def open_corpora(paths: Sequence[Path], front_end: FrontEnd, report: Report | None = None) -> Bank:
-    """The bank of several corpora, in the order given."""
+    """The bank of several corpora, in the order given.
+
+    Raises:
+        InputError: a corpus that comes twice (its clips would be support and query at once), or cannot be used.
+    """
+    require_once(paths)
     utterances = [utterance for path in paths for utterance in load_corpus(path)]
     return build_bank(utterances, front_end, n_workers=n_cores(), progress=_named(report, "features"))
+
+
+def require_once(paths: Sequence[Path]) -> None:
+    """Raise InputError where two of the paths are one corpus."""
+    seen: set[str] = set()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            raise InputError(f"Corpus {path} is named twice; name each corpus once.")
+        seen.add(real)
 
 
 def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None) -> Recordings:
@@ -75,6 +89,7 @@ def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None
     absent = tuple(name for name in wanted if _is_name(name) and locate(name) is None)
     real = [require(name) for name in wanted if name not in absent]
     paths = list(real)
+    require_once(paths)
     if config.synth is not None:
         from .synth import SynthSpec, cached_corpus
 

@@ -91,9 +91,16 @@ class ClassIndex:
         return int(self.offsets[class_id + 1] - self.offsets[class_id])
 
     def eligible(self, spec: EpisodeSpec) -> list[int]:
-        """Classes with enough takes for the support and one query."""
-        sizes = np.diff(self.offsets)
-        return np.flatnonzero(sizes >= spec.k_shot + 1).tolist()
+        """Classes with enough takes for the support and one query, by somebody else where speakers are kept apart."""
+        enough = np.flatnonzero(np.diff(self.offsets) >= spec.k_shot + 1).tolist()
+        if spec.speakers == "any" or not self.names_all_speakers:
+            return enough
+        return [class_id for class_id in enough if self._n_beside_another(class_id) >= spec.k_shot]
+
+    def _n_beside_another(self, class_id: int) -> int:
+        """Most takes of a class that leave one speaker for the query; 0 where one speaker has said all."""
+        _, counts = np.unique(self._speakers[self.offsets[class_id] : self.offsets[class_id + 1]], return_counts=True)
+        return int(counts.sum() - counts.min()) if len(counts) > 1 else 0
 
     def draw(self, spec: EpisodeSpec, seed: Sequence[int] | int) -> Draw:
         """One episode. The same seed draws the same episode, whoever learns from it.
@@ -224,6 +231,8 @@ class TaskSampler:
     """The log of who was drawn: how often each class was in an episode."""
 
     def __post_init__(self) -> None:
+        if self.spec.speakers != "any":
+            raise InputError("Training tasks draw from all speakers of a group; leave speakers at any.")
         self._eligible = [group.eligible(self.spec) for group in self.groups]
         weights = np.asarray(self.weights, np.float64) * [len(ids) >= 2 for ids in self._eligible]
         if not weights.sum() > 0:

@@ -34,22 +34,24 @@ def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
     found = gather(experiment.data, experiment.model.front_end, report)
     utterances, asked, train = found.bank.utterances, experiment.episodes, experiment.train
     rng = np.random.default_rng([train.seed, 1])
-    training: list[ClassIndex] = []
-    is_real: list[bool] = []
-    held_out: list[set[str]] = [set(), set()]  # synthetic, real
-    for keep, real in _groups(found, experiment):
-        names = ClassIndex(utterances, keep=keep).classes
-        order = [names[i] for i in rng.permutation(len(names))]
-        n_held_out = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
-        held_out[real].update(order[: max(0, n_held_out)])
-        training.append(ClassIndex(utterances, keep=keep, classes=order[max(0, n_held_out) :]))
-        is_real.append(real)
-    if not training:
+    groups = list(_groups(found, experiment))
+    if not groups:
         raise InputError("No word class is left to learn from; leave out fewer corpora or languages.")
+    held_out: set[str] = set()
+    trained: set[str] = set()  # a word that two groups have is decided once, else one would train what the other tests
+    for keep, _ in groups:
+        names = ClassIndex(utterances, keep=keep).classes
+        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held_out | trained]
+        wanted = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
+        n_more = max(0, wanted - len(held_out.intersection(names)))
+        held_out.update(free[:n_more])
+        trained.update(free[n_more:])
+    training = [ClassIndex(utterances, keep=keep, classes=trained) for keep, _ in groups]
+    is_real = [real for _, real in groups]
     held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5)
     validation, of_real = [], []
     for keep, real in (*_groups(found, experiment, synthetic_only=True), (_heard(found, experiment, True), True)):
-        index = ClassIndex(utterances, keep=keep, classes=held_out[real])
+        index = ClassIndex(utterances, keep=keep, classes=held_out)
         if len(index.eligible(held_out_spec)) >= 2:
             validation.append(index)
             of_real.append(real)

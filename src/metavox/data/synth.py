@@ -25,6 +25,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..contracts import InputError, Utterance
+from .cache import cache_folder
 from .manifests import write_manifest
 from .synth_process import Voice
 from .synth_words import CORE_LANGUAGES, LANGUAGES, NUMBERS, alphabet, candidates, choose, find_language, readable
@@ -226,8 +227,7 @@ def cached_corpus(
     The cache is ``cache_dir``, else METAVOX_CACHE, else the user's cache folder; the corpus lies in a folder named by
     a hash of the specification. Raises InputError as ``synthesize`` does.
     """
-    named = cache_dir or os.environ.get("METAVOX_CACHE")
-    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metavox"
+    root = Path(cache_dir) if cache_dir else cache_folder()
     key = json.dumps([FORMAT, spec.model_dump(mode="json")], sort_keys=True)
     folder = root / "synth" / hashlib.sha256(key.encode()).hexdigest()[:16]
     return synthesize(spec, folder, n_workers=n_workers, progress=progress)

@@ -108,7 +108,6 @@ class ConvEncoder(nn.Module):
         self.stem_norm = MaskedGroupNorm(8 if channels % 8 == 0 else 1, channels)
         strides = [2 if i < config.halvings else 1 for i in range(config.blocks)]
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, config.kernel, stride) for stride in strides)
-        self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(channels, config.dim)
         self.cepstra = MfccEncoder(config, front_end) if config.cepstra else None
         self.dim = config.dim + (self.cepstra.dim if self.cepstra else 0)
@@ -120,7 +119,7 @@ class ConvEncoder(nn.Module):
         x = functional.relu(self.stem_norm(self.stem(x), mask))
         for block in self.blocks:
             x, mask = block(x, mask)
-        frames = functional.normalize(self.project(self.dropout(x.transpose(1, 2))), dim=-1)
+        frames = functional.normalize(self.project(x.transpose(1, 2)), dim=-1)
         if self.cepstra is not None:
             known = self.cepstra(inputs, lengths)
             for block in self.blocks:
