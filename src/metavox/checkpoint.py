@@ -248,9 +248,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Save JSON so that ``path`` is either the old file or the whole new one."""
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Save text so that ``path`` is either the old file or the whole new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -53,6 +53,7 @@ N_EPISODES, N_SLOW_EPISODES = 100, 20
 """Episodes for each learner and number of shots, spread over the sets; learners slower than real time get fewer."""
 SLOW = ("dtw",)
 N_ENROLLED, N_TAKES = 5, 3
+_SYNTHETIC = "synthetic "
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
     lines += [{"kind": "enrolment", **row} for row in enrolment.rows]
     _write_lines(out / "results.jsonl", lines)
     _write_lines(out / "rows.jsonl", [{"model": name, **row} for (name, _), some in rows.items() for row in some])
+    (out / "demo.part").unlink()
     return DemoResult(overall, enrolment.sentence, tasks.absent)
 
 
@@ -153,7 +155,7 @@ def _train(name: str, tasks: Tasks, out: Path, seconds: float, seed: int, report
 def _clear(out: Path) -> None:
     """Make room for the report; only what an earlier demo wrote is removed."""
     if out.exists() and any(out.iterdir()) if out.is_dir() else out.exists():
-        if not (out / "results.jsonl").is_file() and not (out / "demo.part").is_file():
+        if not any((out / name).is_file() for name in ("results.jsonl", "demo.part")):
             raise InputError(f"{out} is not empty and holds no earlier demo; give another --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -164,22 +166,27 @@ def _clear(out: Path) -> None:
 
 
 def _test_sets(bank: Bank) -> dict[str, ClassIndex]:
-    """Classes of the languages left out, by corpus and language; a set needs two classes."""
+    """Classes of the languages left out, by corpus; synthetic languages only where no real one is here.
+
+    The set of most words comes first: it is the one that is enrolled, mapped and shown in detail.
+    """
     groups: dict[str, list[int]] = {}
     for position, utterance in enumerate(bank.utterances):
         if utterance.lang in NEW_LANGUAGES:
             groups.setdefault(_set_name(utterance), []).append(position)
+    if any(not name.startswith(_SYNTHETIC) for name in groups):  # real speech says how good it is on people
+        groups = {name: positions for name, positions in groups.items() if not name.startswith(_SYNTHETIC)}
     sets = {}
     for name, positions in groups.items():
         keep = np.zeros(len(bank), bool)
         keep[positions] = True
         sets[name] = ClassIndex(bank.utterances, keep=keep)
-    return sets
+    return dict(sorted(sets.items(), key=lambda item: -len(item[1])))
 
 
 def _set_name(utterance: Utterance) -> str:
     synthetic = (utterance.speaker or "").startswith("synth-")
-    return f"synthetic {utterance.lang}" if synthetic else utterance.corpus
+    return f"{_SYNTHETIC}{utterance.lang}" if synthetic else utterance.corpus
 
 
 def _evaluate(

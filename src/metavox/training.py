@@ -26,7 +26,7 @@ from torch import nn
 
 from .augment import add_noise, jitter_bounds, mask_blocks, warp_frequency
 from .calibration import reference_scores
-from .checkpoint import build, read_tensors, save_model, write_json, write_tensors
+from .checkpoint import build, read_tensors, save_model, write_json, write_tensors, write_text
 from .config import Experiment, ModelConfig
 from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError
 from .data.bank import Bank
@@ -98,12 +98,15 @@ def learn(
         InputError: ``out`` is taken, or holds another experiment; gradients that stay non-finite.
         KeyboardInterrupt: after the checkpoint was written.
     """
-    _claim(experiment, out, resume)
+    check_out(experiment, out, resume=resume)
     learner, config = initialise(experiment, tasks)
     train = experiment.train
     trainer = Trainer(learner, torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay))
     if resume:
         _restore(trainer, out)
+        _draw_again(experiment, tasks, trainer.step)
+    else:
+        _claim(experiment, out)
     outer, task = LEARNERS[config.learner.name].outer, TASKS["commands"]()
     assert outer is not None  # initialise refuses learners without one
     log = _Log(out, trainer.step)
@@ -119,7 +122,7 @@ def learn(
             if skipped_in_a_row >= MAX_SKIPPED:
                 raise InputError(
                     f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step "
-                    f"{trainer.step}; lower train.lr or model.learner.inner_lr and use --resume."
+                    f"{trainer.step}; train anew with a lower train.lr or model.learner.inner_lr and another --out."
                 )
             trainer.step += 1
             last = trainer.step == train.steps
@@ -187,7 +190,7 @@ def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, seed: list[int]) -> 
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     positions = np.concatenate([draw.support, draw.query])
-    n_frames = np.asarray([bank.n_frames(position) for position in positions])
+    n_frames = np.asarray([bank.n_frames(position) for position in positions.tolist()])
     whole = np.stack([np.zeros_like(n_frames), n_frames], 1)
     bounds = jitter_bounds(bank.bounds[positions], n_frames, rng) if front_end.crop else whole
     raw, lengths = bank.padded(positions, bounds)
@@ -241,24 +244,40 @@ def validate(experiment: Experiment, tasks: Tasks, learner: Any, task: Any) -> f
 # ------------------------------------------------------------------------------------------- keeping and going on
 
 
-def _claim(experiment: Experiment, out: Path, resume: bool) -> None:
-    """Make ``out`` ours: new, or the same experiment to be resumed."""
-    ours = experiment.model_dump(mode="json")
-    known = out / "experiment.yaml"
-    if resume:
-        if not (out / "trainer.safetensors").is_file() or not known.is_file():
-            raise InputError(f"{out} holds no training to resume; leave --resume away to start one.")
-        theirs = yaml.safe_load(known.read_text(encoding="utf-8"))
-        if theirs != ours:
-            odd = next(key for key in ours if theirs.get(key) != ours[key])
-            raise InputError(f"{out} was trained with another {odd} section; resume with the same recipe.")
+def check_out(experiment: Experiment, out: Path, *, resume: bool = False) -> None:
+    """Raise InputError where a training cannot be left in ``out``; quick, to be asked before anything is computed."""
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
+    known = out / "experiment.yaml"
+    try:
+        theirs = yaml.safe_load(known.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{out} holds no training to resume; leave --resume away to start one.") from None
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise InputError(f"{known} cannot be read ({' '.join(str(err).split())}); train anew.") from None
+    if not isinstance(theirs, dict):
+        raise InputError(f"{known} is damaged and holds no experiment; train anew.")
+    ours = experiment.model_dump(mode="json")
+    odd = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
+    if odd:
+        raise InputError(f"{out} was trained with another {odd[0]} section; resume with the same recipe.")
+
+
+def _claim(experiment: Experiment, out: Path) -> None:
+    """Write down in ``out`` what is learned there."""
     out.mkdir(parents=True, exist_ok=True)
-    beside = known.with_suffix(".tmp")
-    beside.write_text(yaml.safe_dump(ours, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    beside.replace(known)
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(out / "experiment.yaml", text)
+
+
+def _draw_again(experiment: Experiment, tasks: Tasks, n_steps: int) -> None:
+    """Bring the log of who was drawn to where the training stopped. Drawing touches no audio."""
+    tasks.training.drawn.clear()
+    for step in range(n_steps):
+        for i in range(experiment.episodes.batch):
+            tasks.training.episode(step, i)
 
 
 def _save(trainer: Trainer, out: Path) -> None:
@@ -272,6 +291,8 @@ def _save(trainer: Trainer, out: Path) -> None:
 
 
 def _restore(trainer: Trainer, out: Path) -> None:
+    if not (out / "trainer.safetensors").exists():
+        return  # it was stopped before its first checkpoint
     tensors = read_tensors(out / "trainer.safetensors")
     try:
         step, skipped, cpu_s, validation = tensors.pop("trainer").tolist()
@@ -331,8 +352,8 @@ class _Log:
     def __init__(self, out: Path, step: int) -> None:
         path = out / "training.jsonl"
         kept = path.read_text(encoding="utf-8").splitlines()[:step] if step and path.is_file() else []
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
+        write_text(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # by line: a checkpoint is never ahead of the log
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -344,7 +365,8 @@ class _Log:
         row: dict[str, Any] = {"step": trainer.step, **grads.metrics, "lr": trainer.optimizer.param_groups[0]["lr"]}
         if validated:
             row["validation"] = trainer.validation
-        self._file.write(json.dumps({**row, "cpu_s": round(trainer.cpu_s, 3)}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+        self._file.write(json.dumps({**finite, "cpu_s": round(trainer.cpu_s, 3)}) + "\n")
         if self._board is not None:
             for name, value in row.items():
                 if name != "step":

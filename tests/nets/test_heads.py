@@ -1,10 +1,10 @@
-"""Pooling and support-built heads, against loops over items."""
+"""Segments and support-built heads, against loops over items."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from metavox.nets.heads import pool, prototype_head
+from metavox.nets.heads import prototype_head, segment_means
 
 
 def normal(*size: int, seed: int = 0) -> Tensor:
@@ -12,22 +12,21 @@ def normal(*size: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("garbage", [0.0, 1e3, -1e3])
-def test_pooling_is_mean_and_maximum_over_the_valid_frames(garbage: float) -> None:
-    frames, lengths = (
-        normal(4, 6, 3) - 2,
-        torch.tensor([6, 1, 3, 5]),
-    )  # negative: a maximum over zeros shows
+@pytest.mark.parametrize("n_segments", [1, 2, 4])
+def test_segments_are_means_of_equal_stretches_of_the_valid_frames(n_segments: int, garbage: float) -> None:
+    """The oracle repeats every frame so often that the borders fall between frames."""
+    frames, lengths = normal(4, 6, 3), torch.tensor([6, 1, 3, 5])
+    expected = []
     for i, n in enumerate(lengths.tolist()):
+        fine = frames[i, :n].repeat_interleave(n_segments, 0)  # n frames for each segment
+        expected.append(fine.reshape(n_segments, n, 3).mean(1).flatten())
         frames[i, n:] = garbage
-    expected = torch.stack(
-        [torch.cat([item[:n].mean(0), item[:n].amax(0)]) for item, n in zip(frames, lengths.tolist(), strict=True)]
-    )
-    torch.testing.assert_close(pool(frames, lengths), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(segment_means(frames, lengths, n_segments), torch.stack(expected), rtol=0, atol=1e-6)
 
 
-def test_pooling_gives_padding_no_gradient() -> None:
+def test_segments_give_padding_no_gradient() -> None:
     frames = normal(2, 5, 3).requires_grad_()
-    (gradient,) = torch.autograd.grad(pool(frames, torch.tensor([5, 2])).sum(), frames)
+    (gradient,) = torch.autograd.grad(segment_means(frames, torch.tensor([5, 2]), 4).sum(), frames)
     assert bool(gradient.isfinite().all())
     assert float(gradient[1, 2:].abs().max()) == 0
     assert float(gradient[1, :2].abs().min()) > 0

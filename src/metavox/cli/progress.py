@@ -9,22 +9,13 @@ from typing import Any
 def bars() -> Iterator[Callable[..., None]]:
     """Yield ``report(what, done, total, note="")``: one bar for each ``what``, with the time left."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(30),
+    columns = (  # within 80 columns, the note included
+        TextColumn("{task.description:<20}"),
+        BarColumn(12),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
     known: dict[str, Any] = {}

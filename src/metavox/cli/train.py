@@ -36,8 +36,8 @@ def train(
             note(f"Not here and left out: {', '.join(tasks.absent)} (METAVOX_DATA names the folder of recordings).")
 
         def show(step: Step) -> None:
-            known = "" if step.validation is None else f"  held-out {step.validation:.3f}"
-            report("learning", step.step, step.n_steps, f"loss {step.loss:.3f}  accuracy {step.accuracy:.3f}{known}")
+            known = "" if step.validation is None else f"  held-out {step.validation:.2f}"
+            report("learning", step.step, step.n_steps, f"loss {step.loss:.2f}{known}")
             last[:] = [step]
 
         learn(experiment, tasks, out, resume=resume, report=show)

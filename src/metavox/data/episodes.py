@@ -130,13 +130,17 @@ class ClassIndex:
             sides.append((picked[: spec.k_shot], picked[spec.k_shot :]))
         return self._as_draw(chosen, sides)
 
-    def _draw_disjoint(self, spec: EpisodeSpec, rng: np.random.Generator) -> Draw:
+    def require_speakers(self) -> None:
+        """Raise InputError where an utterance does not name its speaker."""
         if not self.names_all_speakers:
             missing = int((self._speakers < 0).sum())
             raise InputError(
                 f"Disjoint speakers were asked for and {missing} of {len(self.positions)} utterances name no speaker; "
                 "label them or use --speakers any."
             )
+
+    def _draw_disjoint(self, spec: EpisodeSpec, rng: np.random.Generator) -> Draw:
+        self.require_speakers()
         most = 0
         for _ in range(40):  # a split of the speakers at random may leave a side too small: split again
             share = rng.uniform(0.3, 0.7)

@@ -41,7 +41,8 @@ def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
     trained: set[str] = set()  # a word that two groups have is decided once, else one would train what the other tests
     for keep, _ in groups:
         names = ClassIndex(utterances, keep=keep).classes
-        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held_out | trained]
+        decided = held_out | trained
+        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in decided]
         wanted = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
         n_more = max(0, wanted - len(held_out.intersection(names)))
         held_out.update(free[:n_more])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts import InputError
 from ..statistics import holm, stratified_paired_difference
 from .protocols import Row
 
@@ -25,7 +26,11 @@ def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, A
     """How much better ``rows`` are than ``versus``: mean over sets with its interval, and the worst set.
 
     Only episodes that both were scored on count; the same seed drew the same episodes for both.
+
+    Raises:
+        InputError: an episode that is not the same clips for both, or none that both have.
     """
+    _require_same_clips(rows, versus)
     ours, theirs = episode_accuracy(rows), episode_accuracy(versus)
     pairs = {}
     for corpus in sorted(set(ours) & set(theirs)):
@@ -44,6 +49,21 @@ def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, A
         "worst_corpus": found.worst_set,
         "worst_difference": found.by_set[found.worst_set].difference,
     }
+
+
+def _require_same_clips(rows: Sequence[Row], versus: Sequence[Row]) -> None:
+    asked: list[dict[tuple[str, int], list[str]]] = []
+    for some in (rows, versus):
+        items: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for row in some:
+            items[row["corpus"], row["episode"]].append(row["item"])
+        asked.append(items)
+    for corpus, number in asked[0].keys() & asked[1].keys():
+        if sorted(asked[0][corpus, number]) != sorted(asked[1][corpus, number]):
+            raise InputError(
+                f"Episode {number} of {corpus} asks two models about different clips, which cannot be paired; evaluate "
+                "both with the same seed, ways, shots and queries."
+            )
 
 
 def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:

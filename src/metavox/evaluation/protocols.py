@@ -35,17 +35,26 @@ def fitted(protocol: Protocol, index: ClassIndex) -> tuple[Protocol, str | None]
     """The protocol with as many ways as the corpus has, and a sentence where that is fewer than asked.
 
     Raises:
-        InputError: fewer than two classes have enough takes.
+        InputError: fewer than two classes have enough takes, nothing is labelled, or speakers that are to be kept
+            apart are not named.
     """
     spec = protocol.spec
+    if len(index) == 0:
+        raise InputError(
+            "No utterance has a label, and words are told apart by their labels; add label to the rows of the "
+            "manifest, or give a folder per word."
+        )
+    if spec.speakers == "disjoint":
+        index.require_speakers()
     n = len(index.eligible(spec))
     if n >= spec.n_way:
         return protocol, None
     if n < 2:
         most = max((index.n_takes(i) for i in range(len(index))), default=0)
+        other = " by another speaker" if spec.speakers == "disjoint" else ""
         raise InputError(
-            f"{n} of {len(index)} classes have the {spec.k_shot + 1} takes that {spec.k_shot} shots and a query need "
-            f"(the largest has {most}), and an episode needs two; ask for fewer shots or record more takes."
+            f"{n} of {len(index)} classes have the {spec.k_shot + 1} takes that {spec.k_shot} shots and a query{other} "
+            f"need (the largest has {most}), and an episode needs two; ask for fewer shots or record more takes."
         )
     note = f"{n} classes have enough takes, fewer than the {spec.n_way} ways asked for; all {n} are used."
     return replace(protocol, spec=replace(spec, n_way=n)), note

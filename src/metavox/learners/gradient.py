@@ -9,10 +9,14 @@ from torch.nn import functional
 
 from ..contracts import Batch, Encoder, Output, State
 from ..losses import cross_entropy
-from ..nets.heads import pool, prototype_head
+from ..nets.heads import prototype_head, segment_means
 from .inner import inner_steps
 
 _HEAD = ("head.weight", "head.bias")
+
+N_SEGMENTS = 8
+"""Stretches of time whose means make the vector that a linear head sees."""
+_COSINE_SCALE = 20.0
 
 
 class GradientLearner(nn.Module):
@@ -38,16 +42,16 @@ class GradientLearner(nn.Module):
         self.encoder = encoder
         self.n_steps, self.lr, self.second_order = n_steps, lr, second_order
         self.adapts_body = adapts == "all"
-        self.log_scale = nn.Parameter(torch.tensor(1.4))  # length of a vector: how sure the built head starts
+        self.log_scale = nn.Parameter(torch.tensor(0.0))  # length of a vector: too sure a head leaves nothing to learn
         # What joint training classifies; no part of adapting or predicting.
-        self.base_head = nn.Linear(2 * encoder.dim, n_base_classes) if n_base_classes else None
+        self.base_head = nn.Linear(N_SEGMENTS * encoder.dim, n_base_classes) if n_base_classes else None
 
     def vectors(self, batch: Batch, state: State | None = None) -> Tensor:
-        """Pooled embeddings of one length (B, 2 D), through the encoder with the adapted values of ``state``."""
+        """Vectors of one length (B, N_SEGMENTS D) that keep order in time; the encoder takes values of ``state``."""
         body = {name: value for name, value in (state or {}).items() if name not in _HEAD}
         frames = functional_call(self._body, body, (batch.inputs, batch.lengths)) if body else self._encode(batch)
-        pooled = pool(frames, self.encoder.out_lengths(batch.lengths))
-        return self.log_scale.exp() * functional.normalize(pooled, dim=-1)
+        means = segment_means(frames, self.encoder.out_lengths(batch.lengths), N_SEGMENTS)
+        return self.log_scale.exp() * functional.normalize(means, dim=-1)
 
     @property
     def _body(self) -> nn.Module:
@@ -83,7 +87,11 @@ class GradientLearner(nn.Module):
         return Output(self.vectors(query, state) @ state[_HEAD[0]].T + state[_HEAD[1]])
 
     def classify(self, batch: Batch) -> Output:
-        """Scores (B, n_base_classes) of the joint classifier over all classes of training."""
+        """Scores (B, n_base_classes) of the joint classifier over all classes of training, by cosine.
+
+        Lengths of the weights are taken out (Wang et al. 2017, NormFace), which suits a head that is later built from class means.
+        """
         if self.base_head is None:
             raise ValueError("this learner was built without base classes")
-        return Output(self.base_head(self.vectors(batch)))
+        weight = functional.normalize(self.base_head.weight, dim=-1)
+        return Output(_COSINE_SCALE * functional.linear(self.vectors(batch), weight, self.base_head.bias))

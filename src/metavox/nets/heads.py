@@ -8,12 +8,18 @@ from ..losses import membership
 from .alignment import frame_mask
 
 
-def pool(frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B D2"]:
-    """Mean and maximum over the valid frames, side by side: (B, 2 D)."""
-    mask = frame_mask(lengths, frames.shape[1])[:, :, None].to(frames.dtype)
-    mean = (frames * mask).sum(1) / mask.sum(1)
-    highest = frames.masked_fill(mask == 0, -torch.inf).amax(1)
-    return torch.cat([mean, highest], -1)
+def segment_means(frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"], n_segments: int) -> Float[Tensor, "B ND"]:
+    """Means over ``n_segments`` equal stretches of the valid frames, side by side: a vector that keeps order in time.
+
+    A frame on a border counts for each side by the part that lies there, so any length fills every segment.
+    """
+    at = torch.arange(frames.shape[1], device=frames.device)[None, None, :]
+    edges = torch.arange(n_segments + 1, device=frames.device)[None, :] * (lengths[:, None] / n_segments)
+    start, end = edges[:, :-1, None], edges[:, 1:, None]
+    overlap = (torch.minimum(end, at + 1) - torch.maximum(start, at)).clamp_min(0)
+    weights = overlap / overlap.sum(-1, keepdim=True)
+    valid = frames * frame_mask(lengths, frames.shape[1])[:, :, None].to(frames.dtype)
+    return (weights.to(frames.dtype) @ valid).flatten(1)
 
 
 def prototype_head(
