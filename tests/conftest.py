@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+# Small tensors on several threads wait more than they work; on a busy machine they only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 install_import_hook("metavox", "beartype.beartype")
 
 

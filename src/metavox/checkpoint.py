@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .config import ModelConfig, validated
-from .contracts import Calibration, FrontEnd, InputError, Profile, State
+from .contracts import Calibration, FrontEnd, InputError, Profile, State, as_row
 from .learners.presets import BASELINES, LEARNERS
 from .nets.encoders import ENCODERS
 
@@ -93,18 +94,20 @@ def load_model(source: str | Path) -> Model:
     Raises:
         InputError: no model there; a file that is truncated, of another version or of another encoder.
     """
-    if str(source) in BASELINES and not Path(source).exists():
+    if str(source) in BASELINES and not os.path.exists(source):
         config = BASELINES[str(source)]
         learner = build(config)
         return Model(learner, config, str(source), fingerprint(learner, config), {})
     folder = Path(source)
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         raise InputError(
             f"{source} holds no model (no config.json); name a folder that `metavox train` wrote, or a baseline: "
             f"{', '.join(BASELINES)}."
         )
     document = _read_document(folder / "config.json", "model")
     config = validated(ModelConfig, document.get("model"), f"{folder / 'config.json'}")
+    about = document.get("about", {})
+    validated(_About, about, f"{folder / 'config.json'}, about")
     learner = build(config)
     _load_weights(learner, folder / "model.safetensors")
     actual = fingerprint(learner, config)
@@ -113,7 +116,21 @@ def load_model(source: str | Path) -> Model:
             f"{folder} is not as it was saved: its weights and configuration hash to {actual[:12]} and config.json "
             f"says {str(document.get('hash'))[:12]}; restore both files from the same training."
         )
-    return Model(learner.eval(), config, folder.resolve().name, actual, document.get("about", {}), folder)
+    return Model(learner.eval(), config, folder.resolve().name, actual, about, folder)
+
+
+class _Reference(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    target: tuple[float, ...] = Field(min_length=1)
+    nontarget: tuple[float, ...] = Field(min_length=1)
+
+
+class _About(BaseModel):
+    """What is relied on of a model's provenance; other keys are for people."""
+
+    corpora: tuple[str, ...] = ()
+    reference: dict[int, _Reference] = {}
 
 
 def _load_weights(learner: nn.Module, path: Path) -> None:
@@ -138,6 +155,7 @@ def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: M
     Raises:
         InputError: ``folder`` exists and is no profile.
     """
+    folder = Path(os.path.realpath(folder))  # ".", and links, which must stay links
     if folder.exists() and not (folder / "profile.json").is_file():
         raise InputError(f"{folder} exists and is no profile; choose another name or remove it.")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -145,34 +163,59 @@ def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: M
     beside.mkdir(parents=True)
     try:
         write_tensors(beside / "state.safetensors", profile.state)
-        calibration = profile.calibration
         document = {
             "format": FORMAT,
             "library": "metavox",
             "version": profile.version,
             "labels": list(profile.labels),
-            "calibration": {
-                "threshold": calibration.threshold,
-                "n_target": calibration.n_target,
-                "n_nontarget": calibration.n_nontarget,
-                "source": calibration.source,
-            },
+            "calibration": as_row(profile.calibration),
             "front_end": profile.front_end.model_dump(mode="json"),
             "model_hash": profile.model_hash,
             "model": None if model is None else str(model.resolve()),
-            "model_relative": None if model is None else os.path.relpath(model.resolve(), folder.resolve()),
+            "model_relative": None if model is None else os.path.relpath(model.resolve(), folder),
             **(extra or {}),
         }
         write_json(beside / "profile.json", document)
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            folder.rename(old)
-            beside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            beside.rename(folder)
+        _put_in_place(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    """Give a new folder the name of an old one, which is removed last and returns where that fails."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    existed = folder.exists()
+    if existed:
+        folder.rename(old)
+    try:
+        beside.rename(folder)
+    except BaseException:
+        if existed:
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _ThresholdDocument(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    threshold: float
+    n_target: int = Field(ge=0)
+    n_nontarget: int = Field(ge=0)
+    source: str
+
+
+class _ProfileDocument(BaseModel):
+    """What is relied on in ``profile.json``; other keys are for people."""
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    calibration: _ThresholdDocument
+    front_end: FrontEnd
+    model_hash: str
+    version: str
+    model: str | None = None
+    model_relative: str | None = None
+    model_name: str = ""
 
 
 def load_profile(folder: Path) -> tuple[Profile, dict[str, Any]]:
@@ -181,22 +224,17 @@ def load_profile(folder: Path) -> tuple[Profile, dict[str, Any]]:
     Raises:
         InputError: no profile there, or one that is damaged or of another format.
     """
-    if not (folder / "profile.json").is_file():
+    if not os.path.isfile(folder / "profile.json"):
         raise InputError(f"{folder} holds no profile (no profile.json); make one with `metavox enroll`.")
     document = _read_document(folder / "profile.json", "profile")
     try:
-        calibration = Calibration(**document["calibration"])
-        profile = Profile(
-            read_tensors(folder / "state.safetensors"),
-            tuple(document["labels"]),
-            calibration,
-            validated(FrontEnd, document["front_end"], str(folder / "profile.json")),
-            document["model_hash"],
-            document["version"],
-        )
-    except (KeyError, TypeError) as err:
-        raise InputError(f"{folder / 'profile.json'} lacks {err}; enrol again with `metavox enroll`.") from None
-    return profile, document
+        found = validated(_ProfileDocument, document, str(folder / "profile.json"))
+    except InputError as err:
+        raise InputError(f"{str(err).rstrip('.')}; enrol again with `metavox enroll`.") from None
+    state = read_tensors(folder / "state.safetensors")
+    calibration = Calibration(**found.calibration.model_dump())
+    profile = Profile(state, found.labels, calibration, found.front_end, found.model_hash, found.version)
+    return profile, {**document, **found.model_dump(include={"model", "model_relative", "model_name"})}
 
 
 def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | None = None) -> Model:
@@ -205,18 +243,28 @@ def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | No
     Raises:
         InputError: the model is gone, or is another one than the profile's.
     """
-    places = [model] if model else [Path(p) for p in (document.get("model"),) if p]
-    if not model and document.get("model_relative"):
-        places.append(folder.resolve() / document["model_relative"])
+    if model is not None:
+        places = [model]
+    else:
+        places = [Path(document["model"])] if document.get("model") else []
+        places += [folder.resolve() / document["model_relative"]] if document.get("model_relative") else []
+    faults: list[str] = []
     for place in places:
-        if place is not None and (place / "config.json").is_file():
+        if not os.path.isfile(place / "config.json"):
+            continue
+        try:
             found = load_model(place)
-            if found.hash != document["model_hash"]:
-                raise InputError(
-                    f"Profile {folder} was made with model {document['model_hash'][:12]} and {place} is "
-                    f"{found.hash[:12]}; name the right one with --model or enrol again."
-                )
+        except InputError as err:
+            faults.append(str(err))
+            continue
+        if found.hash == document["model_hash"]:
             return found
+        faults.append(
+            f"Profile {folder} was made with model {document['model_hash'][:12]} and {place} is {found.hash[:12]}; "
+            "name the right one with --model or enrol again."
+        )
+    if faults:
+        raise InputError(faults[0])
     raise InputError(
         f"The model of profile {folder} is not at {places[0] if places else 'any known place'}; "
         "name its folder with --model."
@@ -232,6 +280,8 @@ def write_tensors(path: Path, tensors: State | Mapping[str, Tensor]) -> None:
     try:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, beside)
         os.replace(beside, path)
+    except SafetensorError as err:
+        raise OSError(f"{path} cannot be written ({err})") from None
     finally:
         beside.unlink(missing_ok=True)
 
@@ -264,7 +314,7 @@ def write_text(path: Path, text: str) -> None:
 def _read_document(path: Path, what: str) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise InputError(f"{path} is damaged or truncated ({err}); restore it or make the {what} again.") from None
     if not isinstance(document, dict) or document.get("library") != "metavox":
         raise InputError(f"{path} was not written by Metavox; name a {what} that it wrote.")

@@ -39,6 +39,7 @@ REAL = (
 )  # fmt: skip
 NEW_LANGUAGES = ("ar", "bn", "lt", "sw", "tr")
 """Languages that no learner hears: three of real recordings, two of synthetic ones."""
+SYNTH = {"n_words": 60, "n_voices": 6}
 TRAINED = ("prototypes", "fomaml", "joint")
 BASELINE_NAMES = ("nearest_mean", "dtw")
 TITLES = {
@@ -113,10 +114,9 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
 
 
 def _experiment(name: str, seed: int, n_steps: int) -> Experiment:
-    synth = {"n_words": 60, "n_voices": 6}
     return Experiment(
         model=ModelConfig(learner=LearnerConfig(name=name)),
-        data=DataConfig(corpora=REAL, synth=synth, leave_out_languages=NEW_LANGUAGES),
+        data=DataConfig(corpora=REAL, synth=SYNTH, leave_out_languages=NEW_LANGUAGES),
         train=TrainConfig(
             steps=n_steps,
             seed=seed,
@@ -264,7 +264,8 @@ def _plain(label: str) -> str:
 def _embedding(model: Model, bank: Bank, sets: Mapping[str, ClassIndex], seed: int) -> Embedding:
     """Takes of eight words of one set, their embedding sequences laid out flat and projected to a plane."""
     index = next(iter(sets.values()))
-    spec = EpisodeSpec(min(8, len(index.eligible(EpisodeSpec(2, 6, 1)))), 6, 6)
+    half = max(1, min(6, int(np.median(np.diff(index.offsets))) // 2))
+    spec = EpisodeSpec(min(8, len(index.eligible(EpisodeSpec(2, half, 1)))), half, half)
     draw = index.draw(spec, [seed, 7])
     positions = np.concatenate([draw.support, draw.query])
     labels = np.concatenate([draw.support_labels, draw.query_labels])

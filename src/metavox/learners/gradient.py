@@ -89,7 +89,7 @@ class GradientLearner(nn.Module):
     def classify(self, batch: Batch) -> Output:
         """Scores (B, n_base_classes) of the joint classifier over all classes of training, by cosine.
 
-        Lengths of the weights are taken out (Wang et al. 2017, NormFace), which suits a head that is later built from class means.
+        Lengths of the weights are taken out (Wang et al. 2017, NormFace): a head is later built from class means.
         """
         if self.base_head is None:
             raise ValueError("this learner was built without base classes")

@@ -1,5 +1,6 @@
 """Recognise a user's own words from a few takes each, and refuse what was never enrolled."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -10,7 +11,7 @@ import torch
 
 from ..calibration import calibrate, decide, enrolment_scores
 from ..checkpoint import Model, load_model, load_profile, model_of_profile, save_profile
-from ..contracts import Calibration, Decision, Enrollable, InputError, Profile, State
+from ..contracts import Batch, Calibration, Decision, Enrollable, InputError, Profile, State
 from .takes import Clip, take_batch
 
 
@@ -54,16 +55,17 @@ class CommandRecognizer:
             InputError: neither a model nor a profile, or a profile of another model.
         """
         folder = Path(source)
-        if not (folder / "profile.json").is_file():
+        if not os.path.isfile(folder / "profile.json"):
             return cls(load_model(source))
         profile, document = load_profile(folder)
-        if document.get("model") is None and model is None:
+        if document["model"] is None and model is None:
             base = load_model(document["model_name"])
             if base.hash != profile.model_hash:
                 raise InputError(f"Profile {folder} was made with another {base.name}; enrol again.")
         else:
             base = model_of_profile(folder, document, Path(model) if model else None)
         recognizer = cls(base)
+        _require_fit(base, profile, folder)
         recognizer.labels_, recognizer.state_ = profile.labels, profile.state
         recognizer.calibration_ = profile.calibration
         return recognizer
@@ -124,6 +126,7 @@ class CommandRecognizer:
     @property
     def n_takes_(self) -> dict[str, int]:
         """Takes of each enrolled word."""
+        self._require_fitted()
         counts = Counter(self.state_["labels"].tolist())
         return {label: counts[i] for i, label in enumerate(self.labels_)}
 
@@ -158,6 +161,21 @@ class CommandRecognizer:
     def _require_fitted(self) -> None:
         if not hasattr(self, "state_"):
             raise InputError("Nothing is enrolled yet; call fit with takes and their words first.")
+
+
+def _require_fit(base: Model, profile: Profile, folder: Path) -> None:
+    """Score one empty window, so that a state that is not of this model is told now and not at the first command."""
+    front_end = base.config.front_end
+    n_frames = front_end.n_frames or 8
+    silence = Batch(torch.zeros(1, n_frames, front_end.n_mels), torch.tensor([n_frames]), torch.tensor([0]), 1)
+    try:
+        with torch.no_grad():
+            shape = tuple(base.learner.predict(profile.state, silence).scores.shape)
+        fits = shape == (1, len(profile.labels)) and "labels" in profile.state
+    except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise InputError(f"{folder / 'state.safetensors'} does not fit its profile.json and model; enrol again.")
 
 
 def _nearest_reference(about: Mapping[str, Any], n_takes: float) -> Mapping[str, Sequence[float]] | None:

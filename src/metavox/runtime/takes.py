@@ -25,11 +25,13 @@ def take_window(clip: Clip, front_end: FrontEnd, *, strict: bool = True) -> tupl
     Raises:
         InputError: an unreadable or unusable recording.
     """
-    if isinstance(clip, tuple):
-        samples, rate_hz = clip
-        name, wave = "The array", from_array(samples, rate_hz, front_end.rate_hz)
-    else:
-        name, wave = str(clip), read(Path(clip), front_end.rate_hz)
+    match clip:
+        case str() | Path():
+            name, wave = str(clip), read(clip, front_end.rate_hz)
+        case (np.ndarray() as samples, int() | np.integer() as rate_hz):
+            name, wave = "The array", from_array(samples, int(rate_hz), front_end.rate_hz)
+        case _:
+            raise InputError(f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither.")
     check_take(wave, front_end.rate_hz, name, clipping=strict)
     return prepare(wave, front_end)
 
@@ -49,8 +51,10 @@ def take_batch(
         except InputError as err:
             faults.append(str(err))
     if faults:
-        more = f" ({len(faults)} takes of {len(clips)} cannot be used: {' '.join(faults[1:])})" if faults[1:] else ""
-        raise InputError(faults[0] + more)
+        if len(faults) == 1:
+            raise InputError(faults[0])
+        listed = "; ".join(fault.removesuffix(".") for fault in faults)
+        raise InputError(f"{len(faults)} of {len(clips)} takes cannot be used: {listed}.")
     longest = max(window.shape[1] for window, _ in windows)
     padded = [torch.nn.functional.pad(window, (0, 0, 0, longest - window.shape[1])) for window, _ in windows]
     lengths = torch.cat([length for _, length in windows])

@@ -1,0 +1,424 @@
+"""Models and profiles on disk: what was saved comes back, and what is damaged is told in one sentence."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sounds
+from metavox import checkpoint
+from metavox.checkpoint import (
+    build,
+    fingerprint,
+    load_model,
+    load_profile,
+    model_of_profile,
+    read_tensors,
+    save_model,
+    save_profile,
+    write_json,
+    write_tensors,
+)
+from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
+from metavox.contracts import Calibration, FrontEnd, InputError, Profile
+
+SMALL = ModelConfig(
+    front_end=FrontEnd(n_mels=20, n_frames=24, normalize=False),
+    encoder=EncoderConfig(channels=16, blocks=1, dim=8),
+    learner=LearnerConfig(match="soft"),
+)
+ABOUT = {
+    "corpora": ["a"],
+    "steps": 3,
+    "reference": {"1": {"target": [1.0, 2.0], "nontarget": [-1.0, 0.5]}},
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "exp" / "model"
+    save_model(folder, build(SMALL, seed=1), SMALL, ABOUT)
+    return folder
+
+
+def said(action: Callable[[], Any]) -> str:
+    """The sentence of a refusal."""
+    with pytest.raises(InputError) as caught:
+        action()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def edited(path: Path, **changes: Any) -> None:
+    document = json.loads(path.read_text())
+    for key, value in changes.items():
+        *above, last = key.split("__")
+        node = document
+        for part in above:
+            node = node[part]
+        if value is KeyError:
+            del node[last]
+        else:
+            node[last] = value
+    path.write_text(json.dumps(document))
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+def test_a_model_comes_back_as_it_was(model: Path) -> None:
+    learner = build(SMALL, seed=1)
+    found = load_model(model)
+    assert found.config == SMALL
+    assert found.about == ABOUT
+    assert (found.name, found.folder) == ("model", model)
+    assert found.hash == fingerprint(learner, SMALL)
+    assert not found.learner.training
+    for name, value in learner.state_dict().items():
+        assert torch.equal(found.learner.state_dict()[name], value)
+    assert sorted(path.name for path in model.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_seed_draws_the_weights_and_nothing_else_does() -> None:
+    torch.manual_seed(1)
+    first = fingerprint(build(SMALL, seed=1), SMALL)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)  # the global generator is as it was
+    assert fingerprint(build(SMALL, seed=1), SMALL) == first
+    assert fingerprint(build(SMALL, seed=2), SMALL) != first
+
+
+def test_the_hash_knows_every_weight_and_every_setting() -> None:
+    learner = build(SMALL, seed=1)
+    hashes = {fingerprint(learner, SMALL)}
+    for name, value in learner.state_dict().items():
+        before = value.clone()
+        value.view(-1)[-1] += 1e-3
+        hashes.add(fingerprint(learner, SMALL))
+        value.copy_(before)
+        assert name
+    hashes.add(fingerprint(learner, SMALL.model_copy(update={"front_end": FrontEnd(n_mels=20, n_frames=25)})))
+    assert len(hashes) == 2 + len(learner.state_dict())
+
+
+@pytest.mark.parametrize("name", ["nearest_mean", "dtw"])
+def test_a_baseline_is_known_by_its_name_alone(name: str) -> None:
+    found = load_model(name)
+    assert (found.name, found.folder, found.about) == (name, None, {})
+    assert found.hash == load_model(name).hash
+
+
+def test_a_folder_of_the_name_of_a_baseline_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(Path("dtw"), build(SMALL), SMALL, {})
+    assert load_model("dtw").config == SMALL
+
+
+def test_names_that_nobody_knows_are_refused() -> None:
+    encoder = SMALL.model_copy(update={"encoder": EncoderConfig(name="rnn")})
+    assert "encoder.name is 'rnn'; it must be one of conv, logmel, mfcc." == said(lambda: build(encoder))
+    learner = SMALL.model_copy(update={"learner": LearnerConfig(name="svm")})
+    assert "learner.name is 'svm'" in said(lambda: build(learner))
+
+
+@pytest.mark.parametrize("source", ["", "nowhere", "nul\0byte", "x" * 3000, "empty", "file.txt"])
+def test_no_model_there_names_what_could_be_given(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    text = said(lambda: load_model(source))
+    assert "holds no model" in text
+    assert "nearest_mean, dtw" in text
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def another_encoder(folder: Path) -> None:
+    write_tensors(folder / "model.safetensors", build(ModelConfig(), seed=1).state_dict())
+
+
+def flipped(folder: Path) -> None:
+    tensors = read_tensors(folder / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] += 1
+    write_tensors(folder / "model.safetensors", tensors)
+
+
+MODEL_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "weights cut": (lambda f: cut(f / "model.safetensors"), "damaged or truncated"),
+    "weights empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or truncated"),
+    "weights of nothing": (lambda f: (f / "model.safetensors").write_bytes(os.urandom(500)), "damaged or truncated"),
+    "weights gone": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
+    "weights of another encoder": (another_encoder, "belongs to another encoder or learner"),
+    "a weight changed": (flipped, "is not as it was saved"),
+    "config cut": (lambda f: cut(f / "config.json"), "damaged or truncated"),
+    "config empty": (lambda f: (f / "config.json").write_text(""), "damaged or truncated"),
+    "config binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "damaged or truncated"),
+    "config deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "damaged or truncated"),
+    "config digits": (lambda f: (f / "config.json").write_text("9" * 10_000), "damaged or truncated"),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "not written by Metavox"),
+    "config of others": (lambda f: (f / "config.json").write_text('{"architectures": []}'), "not written by Metavox"),
+    "another format": (lambda f: edited(f / "config.json", format=2, version="9.9"), "the version that wrote it (9.9)"),
+    "no format": (lambda f: edited(f / "config.json", format=KeyError), "has format None"),
+    "another setting": (lambda f: edited(f / "config.json", model__learner__match="dtw"), "is not as it was saved"),
+    "another size": (lambda f: edited(f / "config.json", model__encoder__dim=9), "belongs to another encoder"),
+    "an unknown key": (lambda f: edited(f / "config.json", model__encoder__depth=9), "unknown key encoder.depth"),
+    "an unknown encoder": (lambda f: edited(f / "config.json", model__encoder__name="rnn"), "must be one of"),
+    "no settings": (lambda f: edited(f / "config.json", model=KeyError), "config.json"),
+    "another hash": (lambda f: edited(f / "config.json", hash="0" * 64), "is not as it was saved"),
+    "no hash": (lambda f: edited(f / "config.json", hash=None), "is not as it was saved"),
+    "a list about it": (lambda f: edited(f / "config.json", about=[1]), "about"),
+    "no reference": (lambda f: edited(f / "config.json", about__reference="none"), "reference"),
+    "an odd reference": (lambda f: edited(f / "config.json", about__reference={"few": {}}), "reference"),
+    "an empty reference": (
+        lambda f: edited(f / "config.json", about__reference={"1": {"target": [], "nontarget": [1.0]}}),
+        "reference",
+    ),
+    "a reference of NaN": (
+        lambda f: edited(f / "config.json", about__reference={"1": {"target": [float("nan")], "nontarget": [1.0]}}),
+        "reference",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODEL_DAMAGE)
+def test_a_damaged_model_is_refused(model: Path, name: str) -> None:
+    damage, expected = MODEL_DAMAGE[name]
+    damage(model)
+    text = said(lambda: load_model(model))
+    assert expected in text
+    assert str(model) in text or "must be one of" in text
+
+
+def test_a_model_that_nobody_knows_anything_about_can_be_used(model: Path) -> None:
+    edited(model / "config.json", about={})
+    assert load_model(model).about == {}
+    edited(model / "config.json", about=KeyError)
+    assert load_model(model).about == {}
+
+
+# --------------------------------------------------------------------------------------------------------- profiles
+
+
+def profile(seed: int = 0, model_hash: str = "0" * 64) -> Profile:
+    generator = torch.Generator().manual_seed(seed)
+    state = {"takes": torch.randn(4, 3, 2, generator=generator), "labels": torch.tensor([0, 0, 1, 1])}
+    return Profile(state, ("licht an", "灯"), Calibration(1.25, 4, 3, "both"), FrontEnd(n_mels=20), model_hash, "1.0")
+
+
+def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
+    saved = profile()
+    save_profile(tmp_path / "p", saved, model=None, extra={"takes": {"灯": 2}})
+    found, document = load_profile(tmp_path / "p")
+    assert document["takes"] == {"灯": 2}
+    assert (found.labels, found.calibration, found.front_end) == (saved.labels, saved.calibration, saved.front_end)
+    assert (found.model_hash, found.version) == (saved.model_hash, saved.version)
+    assert found.state.keys() == saved.state.keys()
+    assert all(torch.equal(found.state[name], saved.state[name]) for name in saved.state)
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_a_profile_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None:
+    save_profile(tmp_path / "p", profile(0), model=None)
+    (tmp_path / "p" / "stray.txt").write_text("of the old one")
+    save_profile(tmp_path / "p", profile(1), model=None)
+    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(1).state["takes"])
+    assert sorted(sounds.files_below(tmp_path)) == ["p/profile.json", "p/state.safetensors"]
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "me.jpg").write_text("me")
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for taken in (other, file):
+        assert "exists and is no profile" in said(lambda taken=taken: save_profile(taken, profile(), model=None))
+    assert (other / "me.jpg").read_text() == "me"
+    assert file.read_text() == "mine"
+
+
+def test_a_profile_can_be_saved_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into the current folder, and through a link."""
+    save_profile(tmp_path / "p", profile(0), model=None)
+    monkeypatch.chdir(tmp_path / "p")
+    save_profile(Path("."), profile(1), model=None)
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(1).state["takes"])
+    (tmp_path / "link").symlink_to(tmp_path / "p")
+    save_profile(tmp_path / "link", profile(2), model=None)
+    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(2).state["takes"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "p"]
+
+
+PROFILE_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "state cut": (lambda f: cut(f / "state.safetensors"), "damaged or truncated"),
+    "state gone": (lambda f: (f / "state.safetensors").unlink(), "is missing"),
+    "document cut": (lambda f: cut(f / "profile.json"), "damaged or truncated"),
+    "document a list": (lambda f: (f / "profile.json").write_text("[]"), "not written by Metavox"),
+    "document of others": (lambda f: (f / "profile.json").write_text('{"a": 1}'), "not written by Metavox"),
+    "another format": (lambda f: edited(f / "profile.json", format=99), "has format 99"),
+    "no labels": (lambda f: edited(f / "profile.json", labels=KeyError), "labels"),
+    "labels a number": (lambda f: edited(f / "profile.json", labels=3), "labels"),
+    "labels of numbers": (lambda f: edited(f / "profile.json", labels=[1, 2]), "labels"),
+    "labels empty": (lambda f: edited(f / "profile.json", labels=[]), "labels"),
+    "no calibration": (lambda f: edited(f / "profile.json", calibration=KeyError), "calibration"),
+    "calibration a list": (lambda f: edited(f / "profile.json", calibration=[1]), "calibration"),
+    "no threshold": (lambda f: edited(f / "profile.json", calibration__threshold=KeyError), "threshold"),
+    "threshold a word": (lambda f: edited(f / "profile.json", calibration__threshold="high"), "threshold"),
+    "threshold NaN": (lambda f: edited(f / "profile.json", calibration__threshold=float("nan")), "threshold"),
+    "threshold infinite": (lambda f: edited(f / "profile.json", calibration__threshold=float("inf")), "threshold"),
+    "front end odd": (lambda f: edited(f / "profile.json", front_end__n_mels=1), "n_mels"),
+    "hash a number": (lambda f: edited(f / "profile.json", model_hash=5), "model_hash"),
+    "place a number": (lambda f: edited(f / "profile.json", model=5), "model"),
+}
+
+
+@pytest.mark.parametrize("name", PROFILE_DAMAGE)
+def test_a_damaged_profile_is_refused(tmp_path: Path, name: str) -> None:
+    damage, expected = PROFILE_DAMAGE[name]
+    save_profile(tmp_path / "p", profile(), model=None)
+    damage(tmp_path / "p")
+    text = said(lambda: load_profile(tmp_path / "p"))
+    assert expected in text
+    assert "again" in text or "name a profile" in text
+
+
+def test_no_profile_there_names_the_verb(tmp_path: Path) -> None:
+    assert "make one with `metavox enroll`" in said(lambda: load_profile(tmp_path / "nowhere"))
+
+
+# ------------------------------------------------------------------------------------------- a profile and its model
+
+
+@pytest.fixture
+def pair(tmp_path: Path, model: Path) -> Path:
+    """A model and a profile made with it, side by side in one folder."""
+    save_profile(tmp_path / "exp" / "house", profile(model_hash=load_model(model).hash), model=model)
+    return tmp_path / "exp"
+
+
+def found_model(folder: Path, named: Path | None = None) -> Path | None:
+    _, document = load_profile(folder)
+    return model_of_profile(folder, document, named).folder
+
+
+def test_a_profile_finds_its_model(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_model(pair / "house") == pair / "model"
+    monkeypatch.chdir(pair / "house")
+    assert found_model(Path(".")) == pair / "model"
+
+
+def test_a_profile_moves_with_its_model(pair: Path, tmp_path: Path) -> None:
+    shutil.move(pair, tmp_path / "elsewhere")
+    place = found_model(tmp_path / "elsewhere" / "house")
+    assert place is not None
+    assert place.resolve() == (tmp_path / "elsewhere" / "model").resolve()
+
+
+def test_a_moved_profile_takes_the_model_that_moved_with_it_where_another_took_its_place(
+    pair: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pair, tmp_path / "copy")
+    save_model(pair / "model", build(SMALL, seed=2), SMALL, {})  # trained anew in the old place
+    place = found_model(tmp_path / "copy" / "house")
+    assert place is not None
+    assert place.resolve() == (tmp_path / "copy" / "model").resolve()
+
+
+def test_a_model_that_is_gone_can_be_named(pair: Path, tmp_path: Path) -> None:
+    shutil.move(pair / "model", tmp_path / "far")
+    text = said(lambda: found_model(pair / "house"))
+    assert str(pair / "model") in text
+    assert "--model" in text
+    assert found_model(pair / "house", tmp_path / "far") == tmp_path / "far"
+    assert "--model" in said(lambda: found_model(pair / "house", tmp_path / "nowhere"))
+
+
+def test_another_model_is_refused(pair: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "other", build(SMALL, seed=2), SMALL, {})
+    for named in (tmp_path / "other", None):
+        if named is None:
+            save_model(pair / "model", build(SMALL, seed=2), SMALL, {})
+        text = said(lambda named=named: found_model(pair / "house", named))
+        assert "was made with model" in text
+        assert "--model or enrol again" in text
+
+
+def test_a_damaged_model_of_a_profile_is_told_as_such(pair: Path) -> None:
+    cut(pair / "model" / "model.safetensors")
+    assert "damaged or truncated" in said(lambda: found_model(pair / "house"))
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("what", ["tensors", "json"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, fault: BaseException
+) -> None:
+    def write(n: int) -> None:
+        if what == "tensors":
+            write_tensors(tmp_path / "file", {"a": torch.full((3,), n)})
+        else:
+            write_json(tmp_path / "file", {"a": n})
+
+    write(1)
+    before = (tmp_path / "file").read_bytes()
+
+    def fails(*args: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(checkpoint.os, "replace", fails)
+    with pytest.raises(type(fault)):
+        write(2)
+    assert sounds.files_below(tmp_path) == {"file": before}
+
+
+@pytest.mark.parametrize("at", ["state.safetensors", "profile.json", "rename"])
+def test_a_profile_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    save_profile(tmp_path / "p", profile(0), model=None)
+    before = sounds.files_below(tmp_path)
+
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if at == "rename":
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda self, to: full() if ".tmp" in self.name else rename(self, to))
+    else:
+        monkeypatch.setattr(checkpoint, "write_tensors" if at == "state.safetensors" else "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_profile(tmp_path / "p", profile(1), model=None)
+    assert sounds.files_below(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="Permission"):
+        write_tensors(tmp_path / "file", {"a": torch.zeros(1)})
+    tmp_path.chmod(0o700)
+
+
+def test_tensors_that_cannot_be_written_are_an_os_error(tmp_path: Path) -> None:
+    """safetensors has an exception of its own; callers know one kind."""
+    with pytest.raises(OSError, match="file"):
+        write_tensors(tmp_path / "nowhere" / "file", {"a": torch.zeros(1)})
+
+
+def test_views_and_shared_tensors_can_be_saved(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).view(2, 3)
+    write_tensors(tmp_path / "file", {"whole": whole, "turned": whole.T, "row": whole[1]})
+    found = read_tensors(tmp_path / "file")
+    assert torch.equal(found["turned"], whole.T)
+    assert torch.equal(found["row"], whole[1])

@@ -1,0 +1,18 @@
+"""Examples run as their users run them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.synth
+def test_own_words_are_heard_refused_and_changed() -> None:
+    pytest.importorskip("espeakng_loader")
+    done = subprocess.run([sys.executable, EXAMPLES / "own_words.py"], capture_output=True, text=True, check=True)
+    heard, changed, loaded = (line.split(":", 1)[1].strip() for line in done.stdout.splitlines())
+    assert heard.startswith("['taa', 'mlango', 'muziki', None]")
+    assert changed == loaded == "['taa', 'mlango', None, 'dirisha']"
