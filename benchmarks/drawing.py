@@ -126,7 +126,7 @@ def main() -> None:
     sizes = [n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= asked.largest]
     result = {
         "what": "drawing a 20-way 5-shot episode with 10 queries",
-        "machine": {"platform": platform.platform(), "threads": 1},
+        "machine": {"platform": f"{platform.system()} {platform.machine()}", "threads": 1},
         "versions": {"metavox": version("metavox"), "torch": torch.__version__, "python": platform.python_version()},
         "seed": 0,
         "speed": speed(asked.utterances, 15),

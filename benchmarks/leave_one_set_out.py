@@ -95,7 +95,11 @@ def collect(folder: Path, seed: int) -> dict[str, Any]:
         ]
     return {
         "what": "10-way accuracy on word sets left out of training with all their languages",
-        "machine": {"platform": platform.platform(), "processor": _processor(), "threads_per_fold": 1},
+        "machine": {
+            "platform": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "threads_per_fold": 1,
+        },
         "versions": {"metavox": version("metavox"), "torch": torch.__version__, "python": platform.python_version()},
         "seed": seed,
         "training": {name: result["training"] for name, result in results.items()},

@@ -4,6 +4,7 @@ A word is three glides drawn from its name; a speaker shifts all pitches and the
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def say(word: str, speaker: str = "anna", take: int = 0, rate_hz: int = RATE_HZ)
 def write(path: Path, wave: np.ndarray, rate_hz: int = RATE_HZ) -> Path:
     """A 16-bit file; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, wave, rate_hz)
+    soundfile.write(os.fsencode(path), wave, rate_hz)  # a name need not be Unicode
     return path
 
 

@@ -3,9 +3,11 @@
 This module stays light (no torch): ``metavox --help`` answers at once.
 """
 
+import errno
+import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,10 +32,11 @@ app.command()(enroll.enroll)
 app.command()(recognize.recognize)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(version("metavox"))
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -46,16 +49,53 @@ def root(
 
 
 def main() -> None:
-    """Run the command line: status 0, 2 with one sentence for unusable input, 130 after Ctrl-C."""
+    """Run the command line: status 0, 2 with one sentence for what cannot be used or written, 130 after Ctrl-C."""
     try:
-        app()
+        status = app(prog_name="metavox", standalone_mode=False)
+        sys.stdout.flush()
     except InputError as err:
-        print(f"metavox: {err}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        status = _refuse(str(err))
+    except BrokenPipeError:  # whoever read the results has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as err:
+        place = f"{err.filename}: " if err.filename else ""
+        remedy = _REMEDIES.get(err.errno or 0, "check the path and the disk")
+        status = _refuse(f"{place}{err.strerror or err}; {remedy}.")
+    except (KeyboardInterrupt, typer.Abort):
+        status = _STOPPED
+    except Exception as err:
+        if not hasattr(err, "format_message"):  # a call that typer cannot understand; its classes are not public
+            raise
+        status = _misunderstood(err)
+    if status == _STOPPED:  # typer turns Ctrl-C into a status
         print("metavox: stopped; what was finished is kept (train goes on with --resume).", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(status)
 
 
-if __name__ == "__main__":
-    main()
+_STOPPED = 130
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EACCES: "check its permissions or choose another folder",
+    errno.EPERM: "check its permissions or choose another folder",
+    errno.EROFS: "check its permissions or choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def _refuse(sentence: str) -> int:
+    if not sentence.isprintable():
+        from ..data.layouts import printable
+
+        sentence = printable(sentence)
+    print(f"metavox: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _misunderstood(err: Any) -> int:
+    verb = err.ctx.command_path if getattr(err, "ctx", None) else "metavox"
+    if type(err).__name__ == "NoArgsIsHelpError":
+        print(err.ctx.get_help(), file=sys.stderr)
+        return 2
+    return _refuse(f"{' '.join(err.format_message().split()).rstrip('.')}; see `{verb} --help`.")

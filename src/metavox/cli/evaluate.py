@@ -1,5 +1,6 @@
 """``metavox evaluate``: score a model on tasks it never saw."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,21 +41,27 @@ def evaluate(
     import torch
 
     from ..checkpoint import load_model
-    from ..data.corpora import require
-    from ..data.episodes import EpisodeSpec
-    from ..evaluation.protocols import Protocol
-    from .output import note, percent, print_json, write_rows
+    from ..data.corpora import require, require_once
+    from ..data.episodes import ClassIndex, EpisodeSpec
+    from ..data.manifests import load_corpus
+    from ..evaluation.protocols import Protocol, fitted
+    from .output import note, percent, print_json, require_writable, write_rows
     from .progress import bars
 
     torch.set_num_threads(1)
     loaded = load_model(model)
     asked = Protocol(EpisodeSpec(ways, shots, queries, speakers.value), episodes, seed)
+    paths = [require(name) for name in corpus]
+    require_once(paths)  # this and what follows: whatever can be refused is refused before anything is computed
+    if out is not None:
+        require_writable(out)
+    for path in paths:
+        fitted(asked, ClassIndex(load_corpus(path)))
     summaries: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    paths = [require(name) for name in corpus]
     with bars() as report:
-        for path in paths:
-            scored, found = _one_corpus(loaded, path, asked, report)
+        for path, name in zip(paths, _names(paths), strict=True):
+            scored, found = _one_corpus(loaded, path, name, asked, report)
             if found.get("note"):
                 note(f"{found['corpus']}: {found['note']}")
             rows += scored
@@ -79,27 +86,42 @@ def _overall(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     return {**over_corpora(summaries), **shared, "corpus": [s["corpus"] for s in summaries], "corpora": summaries}
 
 
-def _one_corpus(loaded: Any, path: Path, asked: Any, report: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _names(paths: list[Path]) -> list[str]:
+    """The folder of each corpus, with the one above it where two have the same name."""
+    folders = [Path(os.path.abspath(path if path.is_dir() else path.parent)) for path in paths]
+    names = [folder.name for folder in folders]
+    return [
+        f"{folder.parent.name}/{name}" if names.count(name) > 1 else name
+        for folder, name in zip(folders, names, strict=True)
+    ]
+
+
+def _one_corpus(
+    loaded: Any, path: Path, name: str, asked: Any, report: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and flat summary of one corpus."""
     from importlib.metadata import version
 
+    from rich.markup import escape
+
     from ..data.corpora import open_corpora
     from ..data.episodes import ClassIndex
+    from ..data.layouts import printable
     from ..evaluation.protocols import evaluate as run
     from ..evaluation.protocols import fitted, summary
     from ..tasks import TASKS
 
     front_end = loaded.config.front_end
-    name = path.resolve().name if path.is_dir() else path.resolve().parent.name
-    bank = open_corpora([path], front_end, lambda what, done, total: report(f"{what} {name}", done, total))
+    shown = escape(printable(name))
+    bank = open_corpora([path], front_end, lambda what, done, total: report(f"{what} {shown}", done, total))
     index = ClassIndex(bank.utterances)
     fit, said = fitted(asked, index)
     rows = run(
         loaded.learner, TASKS["commands"](), bank, index, fit, front_end,
-        lambda done, total: report(f"episodes {name}", done, total),
+        lambda done, total: report(f"episodes {shown}", done, total), corpus=name,
     )  # fmt: skip
     about = {"model": loaded.name, "model_hash": loaded.hash[:16], "corpus": name, "version": version("metavox")}
-    seen = sorted(set(loaded.about.get("corpora", [])) & {name})
+    seen = {utterance.corpus for utterance in bank.utterances} & set(loaded.about.get("corpora", []))
     return rows, {
         **summary(rows, fit, **about),
         **({"note": said} if said else {}),

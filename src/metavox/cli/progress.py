@@ -26,4 +26,8 @@ def bars() -> Iterator[Callable[..., None]]:
                 known[what] = progress.add_task(what, total=total, note=note)
             progress.update(known[what], completed=done, total=total, note=note)
 
-        yield report
+        try:
+            yield report
+        except BaseException:  # a file that collects standard error holds the sentence alone, and no half bar
+            progress.console.quiet = not progress.console.is_terminal
+            raise

@@ -1,5 +1,6 @@
 """``metavox train``: meta-train a recipe."""
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +23,12 @@ def train(
 
     from ..config import load_experiment
     from ..data.selection import select_tasks
-    from ..training import Step, learn
+    from ..training import Step, check_out, learn
     from .output import note, print_json
     from .progress import bars
 
     experiment = load_experiment(recipe, overrides or [])
+    check_out(experiment, out, resume=resume)  # before anything is computed
     torch.set_num_threads(experiment.train.threads)
     started = time.time()
     last: list[Step] = []
@@ -47,7 +49,7 @@ def train(
             {
                 "model": str(out),
                 "steps": experiment.train.steps,
-                "loss": done.loss if done else None,
+                "loss": done.loss if done and math.isfinite(done.loss) else None,
                 "validation_accuracy": done.validation if done else None,
                 "skipped": done.skipped if done else 0,
                 "seconds": round(time.time() - started, 1),
