@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sounds
 import torch
 
-import sounds
 from metavox import checkpoint
 from metavox.checkpoint import (
     build,
@@ -124,7 +124,7 @@ def test_a_folder_of_the_name_of_a_baseline_is_the_folder(tmp_path: Path, monkey
 
 def test_names_that_nobody_knows_are_refused() -> None:
     encoder = SMALL.model_copy(update={"encoder": EncoderConfig(name="rnn")})
-    assert "encoder.name is 'rnn'; it must be one of conv, logmel, mfcc." == said(lambda: build(encoder))
+    assert said(lambda: build(encoder)) == "encoder.name is 'rnn'; it must be one of conv, logmel, mfcc."
     learner = SMALL.model_copy(update={"learner": LearnerConfig(name="svm")})
     assert "learner.name is 'svm'" in said(lambda: build(learner))
 

@@ -4,6 +4,7 @@ What a container says of its own length is compared with what is there, because 
 without a word.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,7 +188,7 @@ def _opened(path: str | Path) -> Iterator[tuple[_Sequential, bool]]:
     except OSError as err:
         raise InputError(f"{path} cannot be opened ({err.strerror}); check its permissions.") from None
     try:
-        file = _Sequential(str(path))
+        file = _Sequential(os.fsencode(path))  # a name need not be Unicode
     except TypeError:  # how soundfile says that a name ending in .raw promises no header
         raise InputError(f"{path} is headerless audio; convert it to WAV, with its rate and encoding.") from None
     except soundfile.LibsndfileError as err:

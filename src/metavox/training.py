@@ -312,14 +312,13 @@ def _restore(trainer: Trainer, out: Path) -> None:
 
 def _about(experiment: Experiment, tasks: Tasks, trainer: Trainer) -> dict[str, Any]:
     """Provenance: what it learned from, how long, how good on held-out classes, and scores to set thresholds with."""
-    utterances = tasks.bank.utterances
+    left_out = set(experiment.data.leave_out_languages)
+    utterances = [utterance for utterance in tasks.bank.utterances if utterance.lang not in left_out]
     about: dict[str, Any] = {
         "corpora": sorted({utterance.corpus for utterance in utterances}),
         "absent": list(tasks.absent),
         "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
-        "languages": sorted(
-            {utterance.lang for utterance in utterances if utterance.lang} - set(experiment.data.leave_out_languages)
-        ),
+        "languages": sorted({utterance.lang for utterance in utterances if utterance.lang}),
         "classes": tasks.training.n_classes,
         "seed": experiment.train.seed,
         "steps": trainer.step,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import sounds
 import yaml
 
-import sounds
 from metavox.checkpoint import load_model
 from metavox.cli import main
 
@@ -207,7 +207,7 @@ def test_a_corpus_is_found_by_its_name_in_metavox_data(
     assert json.loads(metavox("evaluate", "nearest_mean", "--corpus", "two", *SHAPE, "--json").out)["corpus"] == "two"
 
 
-@pytest.mark.parametrize("name", ["[red]wörter[/] 100%", "слова\u200d", "a'b\"c", "-dash", "surrogate\udcff"])
+@pytest.mark.parametrize("name", ["[red]wörter[bold] 100%", "слова\u200d", "a'b\"c", "-dash", "surrogate\udcff"])
 def test_odd_names_of_folders_do_no_harm(metavox: Metavox, tmp_path: Path, name: str) -> None:
     root = sounds.word_folders(tmp_path / name, sounds.WORDS[:3], ("anna",), 3)
     out = tmp_path / "rows.jsonl"

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import sounds
+
 from metavox.config import DataConfig
 from metavox.contracts import FrontEnd, InputError
 from metavox.data.corpora import data_root, gather, locate, n_cores, open_corpora, require

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import sounds
+
 from metavox.config import Experiment
 from metavox.contracts import Draw, FrontEnd, InputError, Utterance
 from metavox.data import selection

@@ -12,7 +12,13 @@ from metavox.statistics import holm
 
 def rows(corpus: str, *episodes: list[int], first: int = 0) -> list[dict[str, Any]]:
     return [
-        {"corpus": corpus, "episode": first + number, "item": f"{corpus}-{number}-{i}", "correct": correct}
+        {
+            "corpus": corpus,
+            "episode": first + number,
+            "item": f"{corpus}-{number}-{i}",
+            "label": f"w{i}",
+            "correct": correct,
+        }
         for number, hits in enumerate(episodes)
         for i, correct in enumerate(hits)
     ]
@@ -53,6 +59,16 @@ def test_only_episodes_that_both_have_count() -> None:
     found = paired(rows("a", *GOOD), [*rows("a", *BAD[:2]), *rows("c", [1])], seed=0)
     assert found["episodes"] == 2
     assert found["difference"] == pytest.approx(np.mean(GOOD[:2]) - np.mean(BAD[:2]))
+
+
+def test_other_words_may_differ_by_more_than_other_episodes() -> None:
+    """One word of five makes the whole difference: episodes are sure of it, words are not."""
+    better = [[1, 0, 1, 0, 1]] * 12
+    worse = [[0, 0, 1, 0, 1]] * 12
+    found = paired(rows("a", *better), rows("a", *worse), seed=0)
+    assert found["difference"] == pytest.approx(0.2)
+    assert found["low"] == pytest.approx(0.2)
+    assert found["clustered_low"] <= 0 < found["difference"] < found["clustered_high"]
 
 
 def test_the_seed_decides_the_interval() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sounds
 import torch
 
-import sounds
 from metavox.calibration import calibrate, enrolment_scores
 from metavox.checkpoint import Model, build, load_model, save_model, write_tensors
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import FrontEnd, InputError, State
-from metavox.runtime.commands import CommandRecognizer, _nearest_reference
+from metavox.runtime.commands import CommandRecognizer, nearest_reference
 
 RATE = sounds.RATE_HZ
 HOUSE = sounds.WORDS[:4]
@@ -134,9 +134,9 @@ def test_one_take_a_word_is_enough_for_a_model_that_knows_its_scores(trained: Pa
 
 def test_the_reference_nearest_to_the_takes_a_word_is_used() -> None:
     about = {"reference": {"1": {"target": [1.0]}, "3": {"target": [3.0]}, "5": {"target": [5.0]}}}
-    found = [_nearest_reference(about, n) for n in (1.0, 1.5, 2.5, 4.5, 40.0)]
+    found = [nearest_reference(about, n) for n in (1.0, 1.5, 2.5, 4.5, 40.0)]
     assert [reference["target"][0] for reference in found if reference] == [1.0, 1.0, 3.0, 5.0, 5.0]
-    assert _nearest_reference({}, 3.0) is None
+    assert nearest_reference({}, 3.0) is None
 
 
 def test_the_model_is_left_as_it_was(dtw: Model, house: CommandRecognizer) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import sounds
 import torch
 
-import sounds
 from metavox.contracts import FrontEnd, InputError
 from metavox.features import prepare
 from metavox.runtime.takes import take_batch, take_window, takes_in

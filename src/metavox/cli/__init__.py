@@ -4,6 +4,7 @@ This module stays light (no torch): ``metavox --help`` answers at once.
 """
 
 import errno
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -50,6 +51,8 @@ def root(
 
 def main() -> None:
     """Run the command line: status 0, 2 with one sentence for what cannot be used or written, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need be no text, a locale need not know all
     try:
         status = app(prog_name="metavox", standalone_mode=False)
         sys.stdout.flush()

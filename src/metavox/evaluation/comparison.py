@@ -25,7 +25,9 @@ def episode_accuracy(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
 def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, Any]:
     """How much better ``rows`` are than ``versus``: mean over sets with its interval, and the worst set.
 
-    Only episodes that both were scored on count; the same seed drew the same episodes for both.
+    Only episodes that both were scored on count; the same seed drew the same episodes for both. ``low`` and ``high``
+    speak of other episodes of these words; ``clustered_low`` and ``clustered_high`` resample the words of each set, and
+    speak of other words.
 
     Raises:
         InputError: an episode that is not the same clips for both, or none that both have.
@@ -40,10 +42,13 @@ def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, A
             np.asarray([theirs[corpus][number] for number in numbers]),
         )
     found = stratified_paired_difference(pairs, seed=seed)
+    clustered = stratified_paired_difference(_answers(rows, versus), seed=seed, n_resamples=2000)
     return {
         "difference": found.difference,
         "low": found.low,
         "high": found.high,
+        "clustered_low": clustered.low,
+        "clustered_high": clustered.high,
         "p_value": found.p_value,
         "episodes": sum(len(pair[0]) for pair in pairs.values()),
         "worst_corpus": found.worst_set,
@@ -64,6 +69,24 @@ def _require_same_clips(rows: Sequence[Row], versus: Sequence[Row]) -> None:
                 f"Episode {number} of {corpus} asks two models about different clips, which cannot be paired; evaluate "
                 "both with the same seed, ways, shots and queries."
             )
+
+
+def _answers(rows: Sequence[Row], versus: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Single answers of both to the same query in the same episode, and the word of each, by corpus."""
+    theirs = {(row["corpus"], row["episode"], row["item"]): row["correct"] for row in versus}
+    found: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for row in rows:
+        key = (row["corpus"], row["episode"], row["item"])
+        if key in theirs:
+            found[row["corpus"]].append((row["correct"], theirs[key], row["label"]))
+    return {
+        corpus: (
+            np.asarray([own for own, _, _ in answers], np.float64),
+            np.asarray([other for _, other, _ in answers], np.float64),
+            np.asarray([word for _, _, word in answers]),
+        )
+        for corpus, answers in found.items()
+    }
 
 
 def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:

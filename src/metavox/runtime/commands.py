@@ -155,7 +155,7 @@ class CommandRecognizer:
         """Set the threshold first, so that a failure leaves the recogniser as it was."""
         target, nontarget = enrolment_scores(self.model.learner, state)
         per_word = len(state["labels"]) / len(labels)
-        calibration = calibrate(target, nontarget, _nearest_reference(self.model.about, per_word))
+        calibration = calibrate(target, nontarget, nearest_reference(self.model.about, per_word))
         self.state_, self.labels_, self.calibration_ = state, labels, calibration
 
     def _require_fitted(self) -> None:
@@ -178,7 +178,7 @@ def _require_fit(base: Model, profile: Profile, folder: Path) -> None:
         raise InputError(f"{folder / 'state.safetensors'} does not fit its profile.json and model; enrol again.")
 
 
-def _nearest_reference(about: Mapping[str, Any], n_takes: float) -> Mapping[str, Sequence[float]] | None:
+def nearest_reference(about: Mapping[str, Any], n_takes: float) -> Mapping[str, Sequence[float]] | None:
     """The model's held-out scores for the number of takes nearest to this enrolment's."""
     reference = about.get("reference") or {}
     if not reference:
