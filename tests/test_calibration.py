@@ -1,5 +1,7 @@
 """Thresholds against brute force, and decisions against thresholds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def weighted_errors(threshold: float, target: Scores, nontarget: Scores, referen
 
 def fewest_errors(target: Scores, nontarget: Scores, reference: dict[str, Scores] | None) -> float:
     scores = sorted({*target, *nontarget, *(s for v in (reference or {}).values() for s in v)})
-    cuts = [scores[0] - 1, *scores, scores[-1] + 1, *((a + b) / 2 for a, b in zip(scores, scores[1:], strict=False))]
+    cuts = [scores[0] - 1, *scores, scores[-1] + 1, *((a + b) / 2 for a, b in pairwise(scores))]
     return min(weighted_errors(cut, target, nontarget, reference) for cut in cuts)
 
 

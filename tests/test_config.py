@@ -164,13 +164,15 @@ def test_an_override_that_means_nothing_is_refused(tmp_path: Path, override: str
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=40), override=st.text(max_size=20))
-def test_no_text_gives_anything_but_an_experiment_or_a_sentence(
+def test_any_text_gives_an_experiment_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, text: str, override: str
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "recipe.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     for overrides in ((), (override,)):
+        said = ""
         try:
-            assert isinstance(load_experiment(path, overrides), Experiment)
+            load_experiment(path, overrides)
         except InputError as err:
-            assert "\n" not in str(err)
+            said = str(err)
+        assert "\n" not in said

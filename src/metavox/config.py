@@ -181,7 +181,8 @@ def validated(model: type[M], tree: Any, source: str) -> M:
         return model.model_validate(tree)
     except ValidationError as err:
         faults = [_fault(model, tree, item) for item in err.errors()]
-        raise InputError(f"{source}: " + "; ".join(faults) + ".") from None
+        sentence = f"{source}: " + "; ".join(faults)
+        raise InputError(sentence if sentence.endswith("?") else sentence + ".") from None
 
 
 def _fault(model: type[BaseModel], tree: Any, item: Any) -> str:

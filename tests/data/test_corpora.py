@@ -84,7 +84,7 @@ def test_a_path_that_does_not_exist_is_not_skipped() -> None:
 def test_corpora_are_left_out() -> None:
     found = gathered(corpora=["two", "one"], leave_out_corpora=["two"])
     assert {u.corpus for u in found.bank.utterances} == {"one"}
-    with pytest.raises(InputError, match="data.leave_out_corpora names three, which is not in data.corpora"):
+    with pytest.raises(InputError, match=r"data\.leave_out_corpora names three, which is not in data\.corpora"):
         gathered(corpora=["two", "one"], leave_out_corpora=["three"])
 
 
