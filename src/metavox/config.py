@@ -109,7 +109,7 @@ class TrainConfig(Strict):
     clip: float = Field(5.0, gt=0)
     """Largest norm of the meta-gradient."""
     seed: int = Field(0, ge=0, lt=2**63)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     """CPU threads of torch. Small nets on short windows are fastest on one."""
     validate_every: int = Field(200, ge=1)
     validation_episodes: int = Field(20, ge=1)

@@ -44,7 +44,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         assert captured.err.count("\n") == 1, captured.err
         assert captured.err.startswith("metavox: ")
         text = captured.err.removeprefix("metavox: ").strip()
-        assert text.endswith(".")
+        assert text.endswith((".", "?"))
         assert "Traceback" not in text
         assert sounds.files_below(tmp_path / "work") == before
         assert not [path for path in (tmp_path / "work").rglob(".*")]

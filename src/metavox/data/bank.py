@@ -240,6 +240,7 @@ def _content_key(group: Sequence[Utterance], front_end: FrontEnd) -> str:
 
 
 def _compute(group: list[Utterance], front_end: FrontEnd, folder: Path, n_workers: int, report: Progress) -> None:
+    log_mel(np.zeros(front_end.window_samples, np.float32), front_end)  # impossible settings are no fault of a clip
     offsets, audio_offsets, bounds = [], [], []
     n_samples = n_frames = n_done = 0
     faults: list[str] = []
