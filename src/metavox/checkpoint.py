@@ -61,9 +61,13 @@ def _named(table: Mapping[str, Any], name: str, key: str) -> Any:
     return table[name]
 
 
-def fingerprint(learner: nn.Module, config: ModelConfig) -> str:
-    """SHA-256 of configuration and weights. Another model's embeddings mean something else."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
+def fingerprint(learner: nn.Module, config: ModelConfig | Mapping[str, Any]) -> str:
+    """SHA-256 of configuration and weights. Another model's embeddings mean something else.
+
+    A stored configuration is hashed as it stands, so that a field which a later version adds changes no old model.
+    """
+    document = config.model_dump(mode="json") if isinstance(config, ModelConfig) else config
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for name, value in sorted(learner.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -110,7 +114,7 @@ def load_model(source: str | Path) -> Model:
     validated(_About, about, f"{folder / 'config.json'}, about")
     learner = build(config)
     _load_weights(learner, folder / "model.safetensors")
-    actual = fingerprint(learner, config)
+    actual = fingerprint(learner, document["model"])
     if document.get("hash") != actual:
         raise InputError(
             f"{folder} is not as it was saved: its weights and configuration hash to {actual[:12]} and config.json "

@@ -59,8 +59,8 @@ class FrontEnd(BaseModel):
     kind: Literal["logmel"] = "logmel"
     rate_hz: int = Field(16_000, ge=4_000, le=96_000)
     n_mels: int = Field(40, ge=8, le=256)
-    window_ms: float = Field(25.0, gt=0)
-    hop_ms: float = Field(10.0, gt=0)
+    window_ms: float = Field(25.0, ge=5, le=1000)
+    hop_ms: float = Field(10.0, ge=1, le=1000)
     low_hz: float = Field(20.0, ge=0)
     high_hz: float = Field(7_600.0, gt=0)
 
@@ -70,7 +70,7 @@ class FrontEnd(BaseModel):
     """Values further than this below the loudest of the window are lifted to that floor (digital silence is -inf)."""
     normalize: bool = True
     """Subtract the mean and divide by the deviation of each bin over the window."""
-    n_frames: int | None = Field(64, ge=8)
+    n_frames: int | None = Field(64, ge=8, le=4096)
     """Resample the window to this many frames (tempo normalised), or None to keep its own length."""
 
     @property
