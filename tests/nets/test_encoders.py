@@ -166,15 +166,6 @@ def test_the_seed_decides_the_weights_and_nothing_global_moves() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_dropout_acts_in_training_only() -> None:
-    encoder = encoder_of(EncoderConfig(channels=16, dim=8, dropout=0.5))
-    inputs, lengths = windows([12]), torch.tensor([12])
-    with torch.no_grad():
-        assert torch.equal(encoder(inputs, lengths), encoder(inputs, lengths))
-        encoder.train()
-        assert not torch.equal(encoder(inputs, lengths), encoder(inputs, lengths))
-
-
 # -------------------------------------------------------------------------------------------- encoders without weights
 
 
