@@ -109,7 +109,7 @@ def _bank(path: Path, n: int) -> tuple[Bank, ClassIndex]:
     starts = np.arange(n) * N_FRAMES
     offsets = np.stack([starts, starts + N_FRAMES], 1)
     whole = np.stack([np.zeros(n, np.int64), np.full(n, N_FRAMES)], 1)
-    features = np.memmap(path, np.float32, "r").reshape(-1, FRONT_END.n_mels)
+    features = np.asarray(np.memmap(path, np.float32, "r")).reshape(-1, FRONT_END.n_mels)
     part = _Part(np.zeros(0, np.int16), features)
     bank = Bank(utterances, FRONT_END, [part], np.zeros(n, np.int64), offsets, whole, whole)
     return bank, ClassIndex(utterances)
@@ -130,7 +130,7 @@ def main() -> None:
         "versions": {"metavox": version("metavox"), "torch": torch.__version__, "python": platform.python_version()},
         "seed": 0,
         "speed": speed(asked.utterances, 15),
-        "scaling": scaling(sizes, 60),
+        "scaling": scaling(sizes, 400),
     }
     asked.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
