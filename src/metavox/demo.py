@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import Model, load_model
+from .checkpoint import Model, load_model, write_text
 from .config import DataConfig, Experiment, LearnerConfig, ModelConfig, TrainConfig
 from .contracts import InputError, Utterance
 from .data.bank import Bank
@@ -369,6 +369,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    beside = path.with_suffix(".tmp")
-    beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
