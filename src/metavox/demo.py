@@ -154,7 +154,8 @@ def _train(name: str, tasks: Tasks, out: Path, seconds: float, seed: int, report
 
 def _clear(out: Path) -> None:
     """Make room for the report; only what an earlier demo wrote is removed."""
-    if out.exists() and any(out.iterdir()) if out.is_dir() else out.exists():
+    taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if taken:
         if not any((out / name).is_file() for name in ("results.jsonl", "demo.part")):
             raise InputError(f"{out} is not empty and holds no earlier demo; give another --out.")
         shutil.rmtree(out)
