@@ -51,7 +51,7 @@ TITLES = {
 }
 SHOTS = (1, 5)
 N_EPISODES, N_SLOW_EPISODES = 100, 20
-"""Episodes for each learner and number of shots, spread over the sets; learners slower than real time get fewer."""
+"""Episodes at least, for each learner and number of shots, spread over the sets; slow baselines get fewer."""
 SLOW = ("dtw",)
 N_ENROLLED, N_TAKES = 5, 3
 _SYNTHETIC = "synthetic "
@@ -146,7 +146,7 @@ def _train(name: str, tasks: Tasks, out: Path, seconds: float, seed: int, report
 
     def show(step: Step) -> None:
         held_out = "" if step.validation is None else f"  held-out {step.validation:.2f}"
-        report(f"learning: {name}", step.step, step.n_steps, f"loss {step.loss:.2f}{held_out}")  # type: ignore[call-arg]
+        report(f"learning: {name}", step.step, step.n_steps, f"loss {step.loss:.2f}{held_out}")
 
     learn(experiment, tasks, out / name, report=show)
     return load_model(out / name)
@@ -164,6 +164,11 @@ def _clear(out: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
+
+
+def _per_set(n_episodes: int, n_sets: int) -> int:
+    """Episodes of each set, rounded up."""
+    return -(-n_episodes // n_sets)
 
 
 def _test_sets(bank: Bank) -> dict[str, ClassIndex]:
@@ -202,7 +207,7 @@ def _evaluate(
         for k in SHOTS:
             rows[name, k] = []
             for corpus, index in sets.items():
-                n = (N_SLOW_EPISODES if name in SLOW else N_EPISODES) // len(sets)
+                n = _per_set(N_SLOW_EPISODES if name in SLOW else N_EPISODES, len(sets))
                 protocol, note = fitted(Protocol(EpisodeSpec(10, k, 5), max(n, 2), seed), index)
                 before = time.perf_counter()
                 found = evaluate(
@@ -338,7 +343,7 @@ def _about(tasks: Tasks, sets: Mapping[str, ClassIndex], seed: int, seconds: flo
     heard = sorted({u.lang for u in utterances if u.lang and u.lang not in NEW_LANGUAGES})
     return {
         "Recordings": f"{len(utterances):,} clips, {sum(u.duration_s for u in utterances) / 3600:.1f} hours, "
-        + ("real and synthetic" if not tasks.absent else "synthetic only; no real recordings were found"),
+        + ("synthetic only; no real recordings were found" if len(tasks.absent) == len(REAL) else "real and synthetic"),
         "Languages of training": ", ".join(heard),
         "Languages left out": ", ".join(lang for lang in NEW_LANGUAGES if any(u.lang == lang for u in utterances)),
         "Word sets of the test": ", ".join(f"{name} ({len(index)} words)" for name, index in sets.items()),
@@ -360,7 +365,8 @@ def _steps(tasks: Tasks, sets: Mapping[str, ClassIndex], minutes: float) -> dict
         "held out.",
         "knowledge transfer": "The adaptation of training, unchanged, on one or five takes of words in languages that "
         "were left out.",
-        "evaluation": f"{N_EPISODES} episodes over {len(sets)} sets ({N_SLOW_EPISODES} for DTW), the same for every "
+        "evaluation": f"{_per_set(N_EPISODES, len(sets))} episodes of each of {len(sets)} sets (the first "
+        f"{_per_set(N_SLOW_EPISODES, len(sets))} for DTW), the same for every "
         "learner, with intervals and the worst set.",
     }
 

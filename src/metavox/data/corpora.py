@@ -13,8 +13,8 @@ from ..contracts import FrontEnd, InputError
 from .bank import Bank, build_bank
 from .manifests import load_corpus
 
-Report = Callable[[str, int, int], None]
-"""(what is being done, done, total)."""
+Report = Callable[..., None]
+"""(what is being done, done, total, and if anything is to be said beside it: note)."""
 
 
 @dataclass(frozen=True)

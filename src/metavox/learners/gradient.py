@@ -49,7 +49,7 @@ class GradientLearner(nn.Module):
     def vectors(self, batch: Batch, state: State | None = None) -> Tensor:
         """Vectors of one length (B, N_SEGMENTS D) that keep order in time; the encoder takes values of ``state``."""
         body = {name: value for name, value in (state or {}).items() if name not in _HEAD}
-        frames = functional_call(self._body, body, (batch.inputs, batch.lengths)) if body else self._encode(batch)
+        frames = functional_call(self._body, body, (batch.inputs, batch.lengths))
         means = segment_means(frames, self.encoder.out_lengths(batch.lengths), N_SEGMENTS)
         return self.log_scale.exp() * functional.normalize(means, dim=-1)
 
@@ -57,9 +57,6 @@ class GradientLearner(nn.Module):
     def _body(self) -> nn.Module:
         assert isinstance(self.encoder, nn.Module)
         return self.encoder
-
-    def _encode(self, batch: Batch) -> Tensor:
-        return self.encoder(batch.inputs, batch.lengths)
 
     def initial(self, support: Batch) -> State:
         """The state of zero steps: the encoder as it is and a head built from the support set."""

@@ -49,13 +49,3 @@ def inner_steps(
         if not connected:
             fast = {name: value.detach() for name, value in fast.items()}
         yield fast
-
-
-def adapted(
-    loss: Callable[[State], Float[Tensor, ""]], start: State, n_steps: int, lr: float, *, second_order: bool = False
-) -> State:
-    """The values after the last step."""
-    state = start
-    for state in inner_steps(loss, start, n_steps, lr, second_order=second_order):  # noqa: B007
-        pass
-    return state

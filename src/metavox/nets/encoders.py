@@ -40,6 +40,11 @@ class MaskedGroupNorm(nn.Module):
         return (normal * self.weight[:, None] + self.bias[:, None]) * mask[:, None, :].to(x.dtype)
 
 
+def n_groups(channels: int) -> int:
+    """Eight groups where they fit, else one."""
+    return 8 if channels % 8 == 0 else 1
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions over time with GroupNorm, around a shortcut."""
 
@@ -47,9 +52,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.stride = stride
         self.first = nn.Conv1d(channels_in, channels, kernel, stride, kernel // 2, bias=False)
-        self.first_norm = MaskedGroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.first_norm = MaskedGroupNorm(n_groups(channels), channels)
         self.second = nn.Conv1d(channels, channels, kernel, 1, kernel // 2, bias=False)
-        self.second_norm = MaskedGroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.second_norm = MaskedGroupNorm(n_groups(channels), channels)
         plain = channels_in == channels and stride == 1
         self.shortcut = nn.Identity() if plain else nn.Conv1d(channels_in, channels, 1, stride, bias=False)
 
@@ -105,7 +110,7 @@ class ConvEncoder(nn.Module):
         self.front_end, self.normalize, self.weight = front_end, config.normalize, config.cepstra
         channels = config.channels
         self.stem = nn.Conv1d(front_end.n_mels, channels, config.kernel, 1, config.kernel // 2, bias=False)
-        self.stem_norm = MaskedGroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.stem_norm = MaskedGroupNorm(n_groups(channels), channels)
         strides = [2 if i < config.halvings else 1 for i in range(config.blocks)]
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, config.kernel, stride) for stride in strides)
         self.project = nn.Linear(channels, config.dim)
