@@ -11,6 +11,7 @@ from metavox.contracts import State
 from metavox.learners.inner import inner_steps
 
 LR = 0.1
+STEPS = [0, 1, 2, 5]
 
 
 def normal(*size: int, seed: int = 0) -> Tensor:
