@@ -64,8 +64,10 @@ def leave_one_out_scores(
     that would have no take left is -inf.
     """
     member = membership(labels, n_classes, similarity.dtype)
-    sums = _off_diagonal(similarity) @ member  # (B, C) similarity to the takes of each class, itself left out
+    others = _off_diagonal(similarity)
+    sums = others @ member  # (B, C) similarity to the takes of each class, itself left out
     counts = member.sum(0) - member  # (B, C) takes left
-    pair_sums = (member * sums).sum(0) - 2 * member * sums  # (B, C) ordered pairs left in the class
+    both_ways = sums + others.T @ member  # a similarity need not be the same from the other side
+    pair_sums = (member * sums).sum(0) - member * both_ways  # (B, C) ordered pairs left in the class
     scores = sums / counts.clamp_min(1) - _shrunk(pair_sums, counts)
     return scores.masked_fill(counts == 0, -torch.inf)

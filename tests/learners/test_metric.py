@@ -1,5 +1,6 @@
 """Prototypes: what they keep, and that a large comparison in parts is the same comparison."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, FrontEnd
 from metavox.learners import metric
-from metavox.losses import prototype_scores, within_class
+from metavox.losses import leave_one_out_scores, prototype_scores, within_class
 from metavox.nets.alignment import SIMILARITIES
+from metavox.nets.views import stretched, tracts
 
 MATCHES = ["soft", "dtw", "pooled"]
 
@@ -20,7 +22,7 @@ def learner_of(**options: Any) -> Any:
     config = ModelConfig(
         front_end=FrontEnd(n_mels=16, n_frames=None),
         encoder=EncoderConfig(channels=8, dim=4, blocks=2),
-        learner=LearnerConfig(name="prototypes", **options),
+        learner=LearnerConfig(name="prototypes", **{"tracts": (), **options}),
     )
     return build(config, seed=2)
 
@@ -37,8 +39,8 @@ def batch(labels: list[int], seed: int = 0) -> Batch:
 def test_a_state_keeps_unit_frames_of_every_take_and_half_the_similarity_within_classes(match: str) -> None:
     learner, support = learner_of(match=match), batch([0, 0, 1, 2, 2, 2])
     state = learner.adapt(support)
-    valid = torch.arange(state["takes"].shape[1]) < state["lengths"][:, None]
-    torch.testing.assert_close(state["takes"].norm(dim=-1)[valid], torch.ones(int(valid.sum())))
+    valid = torch.arange(state["takes"].shape[2]) < state["lengths"][:, None]
+    torch.testing.assert_close(state["takes"][:, 0].norm(dim=-1)[valid], torch.ones(int(valid.sum())))
     assert torch.equal(state["lengths"], learner.encoder.out_lengths(support.lengths))
     frames, lengths = learner.embed(support)
     similarity = SIMILARITIES[match](frames, lengths, frames, lengths)
@@ -50,9 +52,44 @@ def test_a_state_keeps_unit_frames_of_every_take_and_half_the_similarity_within_
 def test_scores_are_scaled_prototype_scores(match: str) -> None:
     learner, support, query = learner_of(match=match), batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2], 1)
     state = learner.adapt(support)
-    similarity = SIMILARITIES[match](*learner.embed(query), state["takes"], state["lengths"])
+    similarity = SIMILARITIES[match](*learner.embed(query), state["takes"][:, 0], state["lengths"])
     expected = learner.log_scale.exp() * prototype_scores(similarity, state["labels"], state["within"])
     torch.testing.assert_close(learner.predict(state, query).scores, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_query_is_compared_with_the_view_of_a_take_that_suits_it_best(match: str) -> None:
+    learner = learner_of(match=match, tracts=(0.8, 1.2)).eval()
+    support, query = batch([0, 0, 1, 2, 2, 2]), batch([0, 1, 2], 1)
+    state = learner.adapt(support)
+    assert state["takes"].shape[1] == 3
+    views = [learner.embed(view) for view in tracts(support, (0.8, 1.2))]
+    compare = SIMILARITIES[match]
+    nearest = torch.stack([compare(*learner.embed(query), *view) for view in views]).amax(0)
+    among = torch.stack([compare(*views[0], *view) for view in views]).amax(0)
+    expected = prototype_scores(nearest, support.labels, within_class(among, support.labels, 3))
+    torch.testing.assert_close(learner.predict(state, query).scores, learner.log_scale.exp() * expected)
+    torch.testing.assert_close(
+        learner.leave_one_out(state), learner.log_scale.exp() * leave_one_out_scores(among, support.labels, 3)
+    )
+
+
+@torch.no_grad()
+def test_training_hears_a_take_as_it_is_only() -> None:
+    learner = learner_of(tracts=(0.8, 1.2)).train()
+    assert learner.adapt(batch([0, 0, 1]))["takes"].shape[1] == 1
+
+
+@torch.no_grad()
+def test_the_voice_of_another_tract_is_recognised_better_in_several_views() -> None:
+    """Every query is a take of its class, stretched; the own class must then be the best, as near as one can get."""
+    learner = learner_of(match="dtw", tracts=(0.8, 1.25)).eval()
+    support = batch([0, 1, 2, 3])
+    query = replace(support, inputs=stretched(support.inputs, 1.25))
+    scores = learner.predict(learner.adapt(support), query).scores / learner.log_scale.exp()
+    torch.testing.assert_close(scores.diagonal(), torch.ones(4), atol=1e-5, rtol=0)
+    assert torch.equal(scores.argmax(1), support.labels)
 
 
 @torch.no_grad()

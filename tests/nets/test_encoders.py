@@ -1,28 +1,43 @@
-"""What every encoder promises about padding, lengths and gradients; each layer against a second implementation."""
+"""What every encoder promises about padding, lengths and gradients, whatever its body."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.func import functional_call
 
-from metavox import features
-from metavox.checkpoint import build
+from metavox.checkpoint import build, load_model, save_model
 from metavox.config import EncoderConfig, ModelConfig
-from metavox.contracts import Encoder, FrontEnd, InputError
-from metavox.nets.encoders import ENCODERS, MaskedGroupNorm, halved, normalized
+from metavox.contracts import Batch, Encoder, FrontEnd
+from metavox.learners.gradient import GradientLearner
+from metavox.losses import cross_entropy
+from metavox.nets.encoders import BODIES, ENCODERS
 
 FRONT_END = FrontEnd(n_mels=16, n_frames=None)
-CONV = {
+LEARNED: dict[str, dict[str, Any]] = {
     "conv": {},
     "conv-1-block": {"blocks": 1},
     "conv-wide-kernel": {"kernel": 9, "blocks": 3},
     "conv-kernel-1": {"kernel": 1},
     "conv-odd-channels": {"channels": 12},
+    "linear": {"name": "linear"},
+    "linear-alone": {"name": "linear", "context": 3, "cepstra": 0},
+    "linear-long-context": {"name": "linear", "context": 41},
+    "fc": {"name": "fc", "context": 5},
+    "fc-every-fourth-frame": {"name": "fc", "context": 5, "halvings": 2, "blocks": 1},
+    "sparse": {"name": "sparse", "channels": 64, "blocks": 2},
+    "sparse-every-frame": {"name": "sparse", "channels": 96, "density": 0.05, "halvings": 0, "blocks": 1},
+    "conformer": {"name": "conformer", "blocks": 2},
+    "conformer-every-frame": {"name": "conformer", "blocks": 1, "halvings": 0, "heads": 1, "kernel": 1},
+    "conformer-every-fourth-frame": {"name": "conformer", "blocks": 1, "halvings": 2, "cepstra": 0},
+    "crnn": {"name": "crnn", "blocks": 2, "halvings": 2},
+    "crnn-alone": {"name": "crnn", "blocks": 1, "cepstra": 0},
 }
 CASES = {
-    **{name: EncoderConfig(**{"channels": 16, "dim": 8, **values}) for name, values in CONV.items()},
+    **{name: EncoderConfig(**{"channels": 16, "dim": 8, **values}) for name, values in LEARNED.items()},
     "logmel": EncoderConfig(name="logmel"),
     "mfcc": EncoderConfig(name="mfcc"),
 }
@@ -67,11 +82,11 @@ def test_it_conforms_to_the_protocol_and_gives_frames_of_its_size(encoder: Any) 
 
 @torch.no_grad()
 def test_its_count_of_valid_frames_is_right_for_every_length(encoder: Any) -> None:
-    lengths = torch.arange(1, 66)
+    lengths = torch.tensor([*range(1, 18), 31, 32, 33, 63, 64, 65])
     counts = encoder.out_lengths(lengths)
     for n, count in zip(lengths.tolist(), counts.tolist(), strict=True):
         assert encoder(windows([n]), torch.tensor([n])).shape[1] == count
-    padded = encoder(torch.zeros(65, 65, 16), lengths)
+    padded = encoder(torch.zeros(len(lengths), 65, 16), lengths)
     assert padded.shape[1] == int(counts.max())
 
 
@@ -127,86 +142,118 @@ def test_a_frame_is_where_its_sound_is(encoder: Any) -> None:
         assert abs(share - (at + 0.5) / 64) <= 2.5 / len(moved)
 
 
-# ---------------------------------------------------------------------------------------------------- MaskedGroupNorm
+@torch.no_grad()
+def test_the_order_of_the_windows_does_not_matter(encoder: Any) -> None:
+    inputs, lengths = windows(LENGTHS), torch.tensor(LENGTHS)
+    order = torch.randperm(len(LENGTHS), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        encoder(inputs[order], lengths[order]), encoder(inputs, lengths)[order], rtol=1e-5, atol=5e-5
+    )
 
 
-@pytest.mark.parametrize("n_groups", [1, 2, 4])
-def test_masked_group_norm_is_that_of_torch_item_by_item(n_groups: int) -> None:
-    norm = MaskedGroupNorm(n_groups, 8).double()
-    generator = torch.Generator().manual_seed(0)
+# ---------------------------------------------------------------------------------------------------- learned encoders
+
+
+@pytest.fixture(params=LEARNED)
+def learned(request: pytest.FixtureRequest) -> Any:
+    return encoder_of(CASES[request.param])
+
+
+TINY: dict[str, dict[str, Any]] = {
+    name: {"name": name, "channels": 4, "blocks": 1, "kernel": 3, "context": 3, "heads": 1, "dim": 2, "cepstra": 0}
+    for name in BODIES
+} | {"sparse": {"name": "sparse", "channels": 24, "blocks": 1, "context": 3, "dim": 2, "cepstra": 0}}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", TINY)
+def test_first_and_second_derivatives_agree_with_differences(name: str, padded: bool) -> None:
+    """In float64, in the weights: what first- and second-order meta-learning differentiate."""
+    config = ModelConfig(front_end=FrontEnd(n_mels=8, n_frames=None), encoder=EncoderConfig(**TINY[name]))
+    encoder: Any = build(config, seed=1).encoder.double()
+    lengths = torch.tensor([5, 3] if padded else [5, 5])
+    inputs = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    names, values = zip(*encoder.named_parameters(), strict=True)
+    direction = torch.randn(3, sum(v.numel() for v in values), generator=torch.Generator().manual_seed(1)).double()
+    steps = [part.split([v.numel() for v in values]) for part in 0.1 * direction]
+
+    def along(at: Tensor) -> Tensor:
+        """Frames where the weights are moved by ``at`` in three random directions at once."""
+        moved = {
+            name: value.detach() + sum(a * step[i].reshape(value.shape) for a, step in zip(at, steps, strict=True))
+            for i, (name, value) in enumerate(zip(names, values, strict=True))
+        }
+        return functional_call(encoder, moved, (inputs, lengths))
+
+    at = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, (at,))
+    assert torch.autograd.gradgradcheck(along, (at,))
+
+
+@pytest.mark.parametrize("name", ["conv", "linear", "fc", "sparse", "conformer", "crnn"])
+def test_derivatives_in_the_window_agree_with_differences(name: str) -> None:
+    config = ModelConfig(front_end=FrontEnd(n_mels=8, n_frames=None), encoder=EncoderConfig(**TINY[name]))
+    encoder: Any = build(config, seed=1).encoder.double()
+    inputs = torch.randn(1, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: encoder(x, torch.tensor([3])), (inputs,))
+
+
+def test_with_and_without_gradients_it_gives_the_same(learned: Any) -> None:
+    inputs, lengths = windows(LENGTHS), torch.tensor(LENGTHS)
+    with_gradients = learned(inputs, lengths)
     with torch.no_grad():
-        for parameter in norm.parameters():
-            parameter.copy_(torch.randn(8, dtype=torch.float64, generator=generator))
-    x = 4 * torch.randn(4, 8, 7, dtype=torch.float64, generator=generator) + 3  # garbage in the padding
-    lengths = [7, 1, 4, 6]
-    mask = (torch.arange(7) < torch.tensor(lengths)[:, None]).double()
-    got = norm(x, mask)
-    for i, n in enumerate(lengths):
-        expected = functional.group_norm(x[i : i + 1, :, :n], n_groups, norm.weight, norm.bias)[0]
-        torch.testing.assert_close(got[i, :, :n], expected, rtol=0, atol=1e-10)
-        assert not bool(got[i, :, n:].any())
-    torch.testing.assert_close(norm(x, torch.ones(4, 7)), norm(x, None), rtol=0, atol=1e-10)
+        torch.testing.assert_close(learned(inputs, lengths), with_gradients, rtol=1e-5, atol=1e-5)
 
 
-# -------------------------------------------------------------------------------------------------------- ConvEncoder
+@torch.no_grad()
+@pytest.mark.parametrize("weight", [0, 0.7])
+@pytest.mark.parametrize("name", BODIES)
+def test_a_frame_is_the_learned_part_beside_weighted_cepstra(name: str, weight: float) -> None:
+    encoder = encoder_of(CASES[name].model_copy(update={"cepstra": weight, "halvings": 0}))
+    known = encoder_of(CASES["mfcc"])
+    inputs, lengths = windows([9, 6]), torch.tensor([9, 6])
+    frames = encoder(inputs, lengths)
+    assert encoder.dim == 8 + (26 if weight else 0)
+    torch.testing.assert_close(frames[0, :, :8].norm(dim=-1), torch.ones(9))
+    torch.testing.assert_close(frames[1, :6, :8].norm(dim=-1), torch.ones(6))
+    if weight:
+        expected = weight * torch.nn.functional.normalize(known(inputs, lengths), dim=-1)
+        torch.testing.assert_close(frames[:, :, 8:], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_even_kernel_is_refused() -> None:
-    with pytest.raises(InputError, match=r"encoder\.kernel is 4; it must be odd"):
-        encoder_of(EncoderConfig(kernel=4))
-
-
-def test_the_seed_decides_the_weights_and_nothing_global_moves() -> None:
-    config = ModelConfig(front_end=FRONT_END, encoder=CASES["conv"])
+@pytest.mark.parametrize("name", BODIES)
+def test_the_seed_decides_all_that_is_stored_and_nothing_global_moves(name: str) -> None:
+    config = ModelConfig(front_end=FRONT_END, encoder=CASES[name])
     state = torch.get_rng_state()
-    first, again, other = build(config, seed=1), build(config, seed=1), build(config, seed=2)
+    first, again, other = (build(config, seed=seed).encoder.state_dict() for seed in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
-    weights = [dict(learner.named_parameters())["encoder.stem.weight"] for learner in (first, again, other)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    drawn = [key for key in first if bool((first[key] != first[key].flatten()[0]).any())]
+    assert drawn
+    assert not any(torch.equal(first[key], other[key]) for key in drawn)
 
 
-# -------------------------------------------------------------------------------------------- encoders without weights
+@torch.no_grad()
+@pytest.mark.parametrize("name", BODIES)
+def test_it_survives_save_and_load(name: str, tmp_path: Path) -> None:
+    config = ModelConfig(front_end=FRONT_END, encoder=CASES[name])
+    learner = build(config, seed=4)
+    save_model(tmp_path / "model", learner, config, {})
+    loaded = load_model(tmp_path / "model").learner
+    inputs, lengths = windows(LENGTHS), torch.tensor(LENGTHS)
+    assert torch.equal(loaded.encoder(inputs, lengths), learner.encoder(inputs, lengths))
 
 
-def test_log_mel_is_the_window_as_it_is() -> None:
-    inputs = windows([6, 6])
-    assert torch.equal(encoder_of(CASES["logmel"])(inputs, torch.tensor([6, 6])), inputs)
-
-
-def test_mfcc_is_cepstra_and_their_slopes_normalised_over_the_window() -> None:
-    encoder, inputs = encoder_of(CASES["mfcc"]).double(), windows(LENGTHS, garbage=50).double()
-    got = encoder(inputs, torch.tensor(LENGTHS))
-    for i, n in enumerate(LENGTHS):
-        cepstra = features.mfcc(inputs[i : i + 1, :n])
-        both = torch.cat([cepstra, features.deltas(cepstra, torch.tensor([n]))], -1)[0]
-        expected = (both - both.mean(0)) / (both.var(0, correction=0) + 1e-4).sqrt()
-        torch.testing.assert_close(got[i, :n], expected, rtol=0, atol=1e-9)
-    assert encoder.dim == 26
-
-
-# --------------------------------------------------------------------------------------------------------- its stages
-
-
-@pytest.mark.parametrize("how", ["bins", "mean", "level"])
-def test_windows_are_normalised_over_their_valid_frames(how: str) -> None:
-    inputs = windows(LENGTHS, garbage=50).double()
-    mask = (torch.arange(inputs.shape[1]) < torch.tensor(LENGTHS)[:, None]).double()
-    got = normalized(inputs, mask, how)
-    for i, n in enumerate(LENGTHS):
-        item = inputs[i, :n]
-        centred = item - (item.mean() if how == "level" else item.mean(0))
-        variance = centred.square().mean(0) if how == "bins" else centred.square().mean()
-        torch.testing.assert_close(got[i, :n], centred / (variance + 1e-2).sqrt(), rtol=0, atol=1e-10)
-        assert not bool(got[i, n:].any())
-
-
-def test_halving_the_rate_takes_means_of_neighbours_and_leaves_the_last_odd_one() -> None:
-    frames, lengths = windows(LENGTHS), torch.tensor(LENGTHS)
-    got, halves = halved(frames, lengths)
-    assert halves.tolist() == [(n + 1) // 2 for n in LENGTHS]
-    for i, n in enumerate(LENGTHS):
-        for t in range(got.shape[1]):
-            pair = frames[i, 2 * t : min(2 * t + 2, n)]
-            expected = pair.mean(0) if len(pair) else torch.zeros(16)
-            torch.testing.assert_close(got[i, t], expected)
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("name", BODIES)
+def test_a_loss_after_adapting_it_reaches_every_weight(name: str, second_order: bool) -> None:
+    encoder = encoder_of(CASES[name])
+    learner = GradientLearner(encoder, n_steps=2, lr=0.05, second_order=second_order)
+    support = Batch(windows([12, 9, 12, 10]), torch.tensor([12, 9, 12, 10]), torch.tensor([0, 0, 1, 1]), 2)
+    query = replace(support, inputs=support.inputs.flip(0))
+    loss = cross_entropy(learner.predict(learner.adapt(support), query).scores, query.labels)
+    for (key, _), grad in zip(
+        encoder.named_parameters(), torch.autograd.grad(loss, list(encoder.parameters())), strict=True
+    ):
+        assert bool(grad.isfinite().all()), key
+        assert float(grad.abs().max()) > 0, key

@@ -58,11 +58,11 @@ def states_equal(a: State, b: State) -> None:
     for name in a:
         x, y = a[name], b[name]
         if name == "takes":
-            n = min(x.shape[1], y.shape[1])
+            n = min(x.shape[2], y.shape[2])
             assert n >= int(a["lengths"].max())
-            assert not x[:, n:].any()
-            assert not y[:, n:].any()
-            x, y = x[:, :n], y[:, :n]
+            assert not x[:, :, n:].any()
+            assert not y[:, :, n:].any()
+            x, y = x[:, :, :n], y[:, :, :n]
         torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
@@ -315,8 +315,8 @@ def test_a_profile_is_kilobytes_and_holds_no_audio(trained: Path, tmp_path: Path
     house.save_pretrained(tmp_path / "house")
     content = sounds.files_below(tmp_path / "house")
     n_bytes = sum(len(value) for value in content.values())
-    assert n_bytes < 4000 * len(clips)
-    assert n_bytes < 0.15 * sum(2 * len(samples) for samples, _ in clips)
+    assert n_bytes < 3 * 4000 * len(clips)  # three views of each take
+    assert n_bytes < 0.45 * sum(2 * len(samples) for samples, _ in clips)
     for value in content.values():
         for samples, _ in clips:
             for kind in (np.float32, np.float64):
@@ -357,7 +357,7 @@ def test_a_state_that_does_not_fit_its_profile_is_refused(trained: Path, tmp_pat
     elif damage == "a value gone":
         del state["within"]
     elif damage == "other shape":
-        state["takes"] = state["takes"][:, :, :-1].contiguous()
+        state["takes"] = state["takes"][..., :-1].contiguous()
     elif damage == "label beyond":
         state["labels"] = state["labels"] + 1
     else:

@@ -1,5 +1,7 @@
 """Learners that adapt by remembering: the support set is embedded and a query is compared with it."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,21 +14,35 @@ _MAX_CELLS = 2_500_000
 """Cells of a (B, S, T, U) comparison held at once, few enough for the cache; a larger query is compared in parts."""
 
 
+def as_it_is(batch: Batch) -> Sequence[Batch]:
+    """One view."""
+    return [batch]
+
+
 class Prototypes(nn.Module):
     """Prototypical networks (Snell et al. 2017) on embedding *sequences*.
 
     ``adapt`` keeps the embedding sequence of every take; ``predict`` scores a query by its mean similarity to the
     takes of a class less half the similarity of these with one another, which is the distance to the class mean
     written with a kernel. The kernel may therefore be an alignment that keeps order in time.
+
+    A take may be remembered in several ``views`` of itself, the first of which is the take as it is; a query is then as
+    similar to the take as to the view that suits it best. Training knows the first view only.
     """
 
     fixed_ways = False
     adapts_body = False
 
-    def __init__(self, encoder: Encoder, match: str = "soft", band: float = 0.25) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        match: str = "soft",
+        band: float = 0.25,
+        views: Callable[[Batch], Sequence[Batch]] = as_it_is,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.match, self.band = match, band
+        self.match, self.band, self.views = match, band, views
         self.log_scale = nn.Parameter(torch.tensor(2.7))  # cosines differ by tenths: exp(2.7) = 15 spreads them
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -34,8 +50,10 @@ class Prototypes(nn.Module):
         frames = functional.normalize(self.encoder(batch.inputs, batch.lengths), dim=-1)
         return frames, self.encoder.out_lengths(batch.lengths)
 
-    def similarity(self, query: Tensor, query_lengths: Tensor, support: Tensor, support_lengths: Tensor) -> Tensor:
-        """(B, S) similarities, in parts that fit in memory."""
+    def similarity(self, query: Tensor, query_lengths: Tensor, takes: Tensor, lengths: Tensor) -> Tensor:
+        """(B, S) similarities of sequences (B, T, D) with the nearest view of each take (S, V, U, D)."""
+        n_takes, n_views = takes.shape[:2]
+        support, support_lengths = takes.flatten(0, 1), lengths.repeat_interleave(n_views)
         cells = support.shape[0] * support.shape[1] * query.shape[1]
         n_at_once = max(1, _MAX_CELLS // max(cells, 1))
         options = {"band": self.band} if SIMILARITIES[self.match] is soft_similarity else {}
@@ -43,11 +61,10 @@ class Prototypes(nn.Module):
             SIMILARITIES[self.match](frames, lengths, support, support_lengths, **options)
             for frames, lengths in zip(query.split(n_at_once), query_lengths.split(n_at_once), strict=True)
         ]
-        return torch.cat(parts)
+        return torch.cat(parts).reshape(-1, n_takes, n_views).amax(-1)
 
     def adapt(self, support: Batch) -> State:
-        frames, lengths = self.embed(support)
-        return self._remember(frames, lengths, support.labels, support.n_classes)
+        return self._remember(*self._takes(support), support.labels, support.n_classes)
 
     def predict(self, state: State, query: Batch) -> Output:
         frames, lengths = self.embed(query)
@@ -56,11 +73,11 @@ class Prototypes(nn.Module):
 
     def extend(self, state: State, support: Batch) -> State:
         """Add takes of old or new classes; equal to ``adapt`` on all of them."""
-        frames, lengths = self.embed(support)
-        longest = max(frames.shape[1], state["takes"].shape[1])
-        takes = [functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in (state["takes"], frames)]
+        takes, lengths = self._takes(support)
+        longest = max(takes.shape[2], state["takes"].shape[2])
+        parts = [functional.pad(part, (0, 0, 0, longest - part.shape[2])) for part in (state["takes"], takes)]
         return self._remember(
-            torch.cat(takes),
+            torch.cat(parts),
             torch.cat([state["lengths"], lengths]),
             torch.cat([state["labels"], support.labels]),
             support.n_classes,
@@ -75,9 +92,19 @@ class Prototypes(nn.Module):
 
     def leave_one_out(self, state: State) -> Tensor:
         """(B, C) scores of each take against the classes without it."""
-        similarity = self.similarity(state["takes"], state["lengths"], state["takes"], state["lengths"])
+        similarity = self._among(state["takes"], state["lengths"])
         return self.log_scale.exp() * leave_one_out_scores(similarity, state["labels"], len(state["within"]))
 
-    def _remember(self, frames: Tensor, lengths: Tensor, labels: Tensor, n_classes: int) -> State:
-        within = within_class(self.similarity(frames, lengths, frames, lengths), labels, n_classes)
-        return {"takes": frames, "lengths": lengths, "labels": labels, "within": within}
+    def _takes(self, support: Batch) -> tuple[Tensor, Tensor]:
+        """(S, V, T', D) frames of every view, and their lengths (S,)."""
+        views = [support] if self.training else self.views(support)
+        embedded = [self.embed(view) for view in views]
+        return torch.stack([frames for frames, _ in embedded], 1), embedded[0][1]
+
+    def _among(self, takes: Tensor, lengths: Tensor) -> Tensor:
+        """(S, S) similarities of the takes with one another, each as if it were the query."""
+        return self.similarity(takes[:, 0], lengths, takes, lengths)
+
+    def _remember(self, takes: Tensor, lengths: Tensor, labels: Tensor, n_classes: int) -> State:
+        within = within_class(self._among(takes, lengths), labels, n_classes)
+        return {"takes": takes, "lengths": lengths, "labels": labels, "within": within}
