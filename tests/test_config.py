@@ -100,7 +100,7 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path, text: str, key: str,
 
 
 def test_a_key_without_a_neighbour_names_the_known_ones(tmp_path: Path) -> None:
-    assert "known keys are model, data, episodes, train" in refused(recipe(tmp_path, "zzz: 1"))
+    assert f"known keys are {', '.join(Experiment.model_fields)}." in refused(recipe(tmp_path, "zzz: 1"))
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -177,3 +177,19 @@ def test_any_text_gives_an_experiment_or_a_sentence(
         except InputError as err:
             said = str(err)
         assert "\n" not in said
+
+
+def test_augmentation_out_of_range_is_refused_with_the_limit(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "augment: {snr_db: [0, 20], wave: {rt60_s: [0.2, 0.2]}}")
+    found = load_experiment(path).augment
+    assert (found.snr_db, found.wave.rt60_s) == ((0, 20), (0.2, 0.2))
+    for override, said in (
+        ("augment.snr_db=[30, 3]", "augment.snr_db is [30, 3]: the lower end must come first, as in [3, 35]"),
+        ("augment.wave.snr_db=[3, 300]", "augment.wave.snr_db.1 is 300: input should be less than or equal to 80"),
+        ("augment.wave.rt60_s=[0, 1]", "augment.wave.rt60_s.0 is 0: input should be greater than or equal to 0.05"),
+        ("augment.tempo=1", "augment.tempo is 1: input should be less than or equal to 0.9"),
+        ("augment.variant_share=.nan", "augment.variant_share is nan"),
+        ("augment.wrap=1", "unknown key augment.wrap; did you mean augment.warp?"),
+        ("augment.wave.codecs=[gsm]", "augment.wave.codecs.0 is 'gsm': input should be 'mulaw'"),
+    ):
+        assert said in refused(path, override)

@@ -3,10 +3,11 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from .contracts import FrontEnd, InputError
 
@@ -26,13 +27,20 @@ class EncoderConfig(Strict):
     """The universal representation g(x, theta)."""
 
     name: str = "conv"
-    """A key of ``nets.encoders.ENCODERS``."""
+    """A key of ``nets.encoders.ENCODERS``. Fields that an encoder does not use keep their defaults."""
     channels: int = Field(96, ge=4, le=2048)
     blocks: int = Field(4, ge=1, le=32)
-    """Residual blocks."""
+    """Residual blocks, conformer blocks, or hidden layers of ``fc`` and ``sparse``."""
     halvings: int = Field(1, ge=0, le=5)
     """How many of the first blocks halve the frame rate."""
     kernel: int = Field(5, ge=1, le=31)
+    """Frames that a convolution sees, odd."""
+    context: int = Field(11, ge=1, le=255)
+    """Frames that ``linear``, ``fc`` and ``sparse`` see for one output frame, odd."""
+    heads: int = Field(4, ge=1, le=64)
+    """Attention heads of ``conformer``."""
+    density: float = Field(0.1, gt=0, le=0.1)
+    """Share of the connections of ``sparse`` that exist and are stored."""
     dim: int = Field(32, ge=2, le=4096)
     """Size of the learned part of an output frame."""
     normalize: Literal["bins", "mean", "level"] = "level"
@@ -52,10 +60,17 @@ class LearnerConfig(Strict):
     """How two embedding sequences are compared: soft local alignment, dynamic time warping, or one pooled vector."""
     band: float = Field(0.25, gt=0, le=1)
     """Half width of the stretch a frame may be aligned to, as a share of the window."""
+    tracts: tuple[Annotated[float, Field(ge=0.7, le=1.4)], ...] = (0.9, 1.1)
+    """Lengths of other vocal tracts, relative to the speaker's, in which a take is remembered too; () for none. A query
+    is compared with the one that suits it best."""
     inner_steps: int = Field(5, ge=0, le=1000)
     inner_lr: float = Field(0.05, ge=0)
     adapts: Literal["all", "head"] = "all"
     """Which values the inner loop may change."""
+    probe_l2: float = Field(1.0, gt=0)
+    """Weight of the squared weights of a linear probe beside the sum of its losses, 1 / C of scikit-learn."""
+    centring: Literal["none", "l2n", "cl2n"] = "cl2n"
+    """What SimpleShot does to a vector: nothing, unit length, or unit length without the mean of training."""
     n_base_classes: int = Field(0, ge=0)
     """Classes of the joint classifier, 0 for none; set from the training data."""
 
@@ -84,7 +99,132 @@ class DataConfig(Strict):
     """Share of training episodes from real recordings, where there are both kinds."""
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     """Share of the word classes kept for validation tasks; no training episode sees them."""
-    augment: bool = True
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise PydanticCustomError("range", "the lower end must come first, as in [3, 35]")
+    return ends
+
+
+_Db = Annotated[float, Field(ge=-20, le=80)]
+_DecayS = Annotated[float, Field(ge=0.05, le=2)]
+Decibels = Annotated[tuple[_Db, _Db], AfterValidator(_rising)]
+DecaySeconds = Annotated[tuple[_DecayS, _DecayS], AfterValidator(_rising)]
+
+
+class WaveConfig(Strict):
+    """How a stored variant of a clip is made from its samples. Shares are chances for each variant, 0 is off."""
+
+    speed: float = Field(0.1, ge=0, le=0.5)
+    """Played up to this share slower or faster; pitch and tempo change together."""
+    shift_s: float = Field(0.0, ge=0, le=10)
+    """Moved by up to this much in either direction; what leaves the clip is lost."""
+    reverb_share: float = Field(0.4, ge=0, le=1)
+    rt60_s: DecaySeconds = (0.15, 0.6)
+    """Time in which the sound of the simulated room decays by 60 dB."""
+    noise_share: float = Field(0.7, ge=0, le=1)
+    snr_db: Decibels = (3.0, 25.0)
+    """Power of the speech over that of the noise under it."""
+    babble_share: float = Field(0.25, ge=0, le=1)
+    """Of the noisy variants, those in the voices of other speakers of the corpus."""
+    recorded_share: float = Field(0.7, ge=0, le=1)
+    """Of the other noisy variants, those in recorded noise where ``augment.noise`` names some; the rest is coloured."""
+    gain_db: float = Field(6.0, ge=0, le=40)
+    clipping_share: float = Field(0.1, ge=0, le=1)
+    band_share: float = Field(0.2, ge=0, le=1)
+    """Telephone band, low pass, high pass, or 8 kHz and back."""
+    codec_share: float = Field(0.2, ge=0, le=1)
+    codecs: tuple[Literal["mulaw", "alaw", "vorbis", "opus", "mp3"], ...] = ("mulaw", "alaw", "vorbis", "opus", "mp3")
+
+
+class AugmentConfig(Strict):
+    """Changes that leave a word the same word, in training episodes only. A strength or share of 0 is off."""
+
+    enabled: bool = True
+    variants: int = Field(0, ge=0, le=64)
+    """Other versions of each clip that are computed once and kept beside it."""
+    variant_share: float = Field(0.5, ge=0, le=1)
+    """Chance that an item is drawn as one of its variants and not as it was recorded."""
+    noise: tuple[str, ...] = ()
+    """Recorded noise for the variants: folders, files, or names of folders in METAVOX_DATA. A clip is mixed with
+    recordings that are at least as long as it is."""
+    wave: WaveConfig = WaveConfig()
+    """What happens to the samples of a variant; all that follows happens to features, each time an item is drawn."""
+
+    crop_jitter: int = Field(6, ge=0, le=100)
+    """Frames by which an end of the crop may move."""
+    warp: float = Field(0.15, ge=0, lt=1)
+    """Stretch of the mel axis: another vocal tract."""
+    tempo: float = Field(0.0, ge=0, le=0.9)
+    """Local change of tempo within the word, whose length stays."""
+    smear: float = Field(0.0, ge=0, le=2)
+    """Longest decay of the reverberation, in seconds for 60 dB."""
+    noise_share: float = Field(0.6, ge=0, le=1)
+    """Chance of stationary noise, or of another item of the episode in the background."""
+    snr_db: Decibels = (3.0, 35.0)
+    """Loudest value of the item over the loudest of the noise."""
+    eq_db: float = Field(0.0, ge=0, le=40)
+    """Largest gain or loss of a smooth random channel."""
+    band_share: float = Field(0.0, ge=0, le=1)
+    """Chance of a telephone band, a low pass or a high pass."""
+    masks: int = Field(2, ge=0, le=20)
+    """Blocks of time, and as many of frequency, that are blanked."""
+    mask_width: float = Field(0.12, ge=0, le=0.9)
+    """Widest block, as a share of the window."""
+
+
+Axis = Literal["word", "language", "speaker", "accent", "gender", "age", "rate", "effort", "noise", "corpus"]
+"""What a task can be made along (see ``data.axes``)."""
+
+
+def _product(text: str) -> str:
+    names = [name.strip() for name in text.split("*")] if text.strip() else []
+    for name in names:
+        if name not in get_args(Axis):
+            known = ", ".join(get_args(Axis))
+            raise PydanticCustomError("axis", "{name} is no axis; known are {known}", {"name": name, "known": known})
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("axis", "it names one axis twice")
+    return "*".join(names)
+
+
+class TasksConfig(Strict):
+    """Who is drawn for an episode."""
+
+    classes: Annotated[str, AfterValidator(_product)] = "word"
+    """What is told apart: an axis, or a product such as word*speaker."""
+    within: Annotated[str, BeforeValidator(lambda value: "" if value is None else value), AfterValidator(_product)] = (
+        "corpus*language"
+    )
+    """What all items of an episode share; "" for nothing. With corpus*language*speaker a task is one person's words."""
+    speakers: Literal["any", "disjoint", "where_known"] = "any"
+    """Whether queries are by speakers who are not in the support: disjoint leaves out groups where that cannot be,
+    where_known does it in the others and draws from any speakers there."""
+    sampler: Literal["uniform", "tempered", "adaptive"] = "uniform"
+    """How often each group is drawn: equally, by its size, or the more the higher its loss is."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """tempered: a group is drawn in proportion to (its number of utterances) ** alpha."""
+    temperature: float = Field(0.3, gt=0, le=100)
+    """adaptive: a loss higher by this share of that of guessing makes a group e times as likely."""
+    floor: float = Field(0.25, ge=0, le=1)
+    """adaptive: share of the episodes that is spread over all groups equally."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TasksConfig":
+        classes, within = set(self.classes.split("*")), set(self.within.split("*"))
+        if not self.classes:
+            raise PydanticCustomError("axis", "classes is empty; name what is told apart, such as word")
+        if classes & within:
+            both = ", ".join(sorted(classes & within))
+            raise PydanticCustomError(
+                "axis", "{both} is both in classes and in within; leave it in one", {"both": both}
+            )
+        if self.speakers == "disjoint" and "speaker" in classes | within:
+            raise PydanticCustomError(
+                "axis", "speakers cannot be disjoint where the speaker is in classes or within; set speakers to any"
+            )
+        return self
 
 
 class EpisodeConfig(Strict):
@@ -124,6 +264,8 @@ class Experiment(Strict):
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    tasks: TasksConfig = TasksConfig()
     episodes: EpisodeConfig = EpisodeConfig()
     train: TrainConfig = TrainConfig()
 
@@ -151,11 +293,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     if not isinstance(tree, dict):
         raise InputError(f"Recipe {path} holds a {type(tree).__name__}; it must hold sections such as 'train:'.")
     for text in overrides:
-        _override(tree, text)
+        override(tree, text)
     return validated(Experiment, tree, str(path))
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
+def override(tree: dict[str, Any], text: str) -> None:
+    """Set one value of plain nested sections as ``section.key=value`` says, the value written as in YAML.
+
+    Raises:
+        InputError: ``text`` is not of that form, or goes below a value.
+    """
     key, sign, value = text.partition("=")
     parts = key.strip().split(".")
     if not sign or not all(parts):

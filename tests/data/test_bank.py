@@ -13,10 +13,12 @@ import sounds
 import torch
 
 from metavox.audio import read, trim_padding
+from metavox.config import WaveConfig
 from metavox.contracts import FrontEnd, InputError, Utterance
-from metavox.data import bank as bank_module
-from metavox.data.bank import Bank, build_bank, cache_folder
+from metavox.data import parts
+from metavox.data.bank import Bank, build_bank, cache_folder, with_variants
 from metavox.data.manifests import load_corpus
+from metavox.data.variants import Variants
 from metavox.features import log_mel, speech_bounds, window
 from metavox.runtime.takes import take_batch
 
@@ -200,7 +202,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             calls.append(len(wave))
         return log_mel(wave, front_end)
 
-    monkeypatch.setattr(bank_module, "log_mel", counted)
+    monkeypatch.setattr(parts, "log_mel", counted)
     return calls
 
 
@@ -253,9 +255,9 @@ def test_clips_that_changed_places_are_another_bank(corpus: Path, cache: Path) -
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_one_worker_and_two_write_the_same(corpus: Path, tmp_path: Path, n_workers: int) -> None:
-    assert bank_module._CHUNK >= 2
+    assert parts._CHUNK >= 2
     names = [f"w{i}" for i in range(3)]
-    root = sounds.word_folders(tmp_path / "words", names, ("anna",), bank_module._CHUNK // 2)  # more than one chunk
+    root = sounds.word_folders(tmp_path / "words", names, ("anna",), parts._CHUNK // 2)  # more than one chunk
     seen: list[tuple[int, int]] = []
     opened(root, tmp_path / "cache", n_workers=n_workers, progress=lambda done, total: seen.append((done, total)))
     opened(root, tmp_path / "reference", n_workers=1)
@@ -362,3 +364,147 @@ def test_a_long_or_odd_corpus_name_can_be_kept(tmp_path: Path, cache: Path) -> N
 def test_an_utterance_without_a_corpus_can_be_kept(corpus: Path, cache: Path) -> None:
     loose = [replace(u, corpus="") for u in load_corpus(corpus)]
     assert len(build_bank(loose, FrontEnd(), cache=cache)) == len(loose)
+
+
+# ------------------------------------------------------------------------------------------------------- variants
+
+TWO = Variants(2, WaveConfig(noise_share=1.0, reverb_share=0.5, codec_share=0.1), seed=3)
+
+
+def versions(bank: Bank, variant: int) -> list[np.ndarray]:
+    return [bank.audio(position, variant) for position in range(len(bank))]
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    return sounds.write(tmp_path / "fan.wav", 0.1 * rng.standard_normal(32_000)).parent / "fan.wav"
+
+
+def test_a_bank_with_variants_is_the_bank_without_and_more(corpus: Path, cache: Path) -> None:
+    plain, bank = opened(corpus, cache), opened(corpus, cache, variants=TWO)
+    assert (plain.n_variants, bank.n_variants) == (0, 2)
+    assert torch.equal(everything(plain).inputs, everything(bank).inputs)
+    np.testing.assert_array_equal(plain.bounds, bank.bounds)
+    positions = np.arange(len(bank))
+    labels = np.zeros(len(bank), np.int64)
+    variant = np.arange(len(bank)) % 3
+    mixed = bank.batch(positions, labels, 1, variant=variant)
+    for number in (0, 1, 2):
+        alone = bank.batch(positions, labels, 1, variant=np.full(len(bank), number))
+        assert torch.equal(mixed.inputs[variant == number], alone.inputs[variant == number])
+        if number:
+            differ = [not torch.equal(a, b) for a, b in zip(alone.inputs, everything(plain).inputs, strict=True)]
+            assert all(differ)
+
+
+def test_a_variant_is_kept_as_a_device_would_hear_it(corpus: Path, cache: Path) -> None:
+    bank = opened(corpus, cache, variants=TWO)
+    for position, number in ((0, 1), (5, 2), (len(bank) - 1, 1)):
+        frames = log_mel(bank.audio(position, number), FrontEnd())
+        np.testing.assert_allclose(bank.features(position, number), frames, atol=0.1, rtol=0)  # 16 bits
+        at, which = np.array([position]), np.array([number])
+        stored = bank.features(position, number)
+        assert bank.window_bounds(at, which).tolist() == [list(speech_bounds(stored, FrontEnd()))]
+        assert bank.window_bounds(at, which, crop=False).tolist() == [[0, len(stored)]]
+        assert bank.n_frames(position, number) == len(stored) == bank.n_frames(at, which)[0]
+        raw, lengths = bank.padded(at, np.array([[2, 9]]), which)
+        np.testing.assert_array_equal(raw[0].numpy(), stored[2:9])
+        assert lengths.tolist() == [7]
+
+
+@pytest.mark.parametrize(("n_workers", "chunk"), [(1, 64), (2, 5), (3, 1)])
+def test_workers_and_chunks_do_not_decide_what_a_variant_is(
+    corpus: Path, tmp_path: Path, noise: Path, n_workers: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(TWO, noise=(noise,))
+    reference = opened(corpus, tmp_path / "reference", variants=asked, n_workers=1)
+    monkeypatch.setattr(parts, "_CHUNK", chunk)
+    bank = opened(corpus, tmp_path / "cache", variants=asked, n_workers=n_workers)
+    assert versions(bank, 2)[3].tobytes() == versions(reference, 2)[3].tobytes()
+    assert sounds.files_below(tmp_path / "cache") == sounds.files_below(tmp_path / "reference")
+
+
+def test_variants_are_computed_once_and_more_of_them_do_not_change_the_first(
+    corpus: Path, cache: Path, computed: list[int]
+) -> None:
+    one = opened(corpus, cache, variants=replace(TWO, n=1))
+    n = len(computed)
+    assert n == 2 * len(one)
+    three = opened(corpus, cache, variants=replace(TWO, n=3))
+    assert len(computed) == 2 * n
+    assert [a.tobytes() for a in versions(one, 1)] == [a.tobytes() for a in versions(three, 1)]
+    opened(corpus, cache, variants=replace(TWO, n=3))
+    opened(corpus, cache)
+    assert len(computed) == 2 * n
+
+
+def test_settings_seed_and_noise_make_other_variants(corpus: Path, cache: Path, noise: Path) -> None:
+    found = [versions(opened(corpus, cache, variants=replace(TWO, noise=(noise,))), 1)]
+    sounds.write(noise, 0.1 * np.random.default_rng(6).standard_normal(32_000))  # same name, other recording
+    for asked in (
+        replace(TWO, noise=(noise,)),
+        TWO,
+        replace(TWO, seed=4),
+        replace(TWO, wave=TWO.wave.model_copy(update={"snr_db": (30.0, 30.0)})),
+    ):
+        found.append(versions(opened(corpus, cache, variants=asked), 1))
+    assert len({tuple(clip.tobytes() for clip in clips) for clips in found}) == len(found)
+
+
+def test_the_place_and_order_of_a_clip_do_not_decide_its_variant(corpus: Path, cache: Path) -> None:
+    """Without babble, whose voices are the other clips."""
+    asked = replace(TWO, wave=TWO.wave.model_copy(update={"babble_share": 0.0}))
+    utterances = load_corpus(corpus)
+    bank = build_bank(utterances, FrontEnd(), cache=cache, variants=asked)
+    turned = build_bank(utterances[::-1], FrontEnd(), cache=cache, variants=asked)
+    assert [a.tobytes() for a in versions(bank, 1)] == [a.tobytes() for a in versions(turned, 1)[::-1]]
+
+
+def test_joined_banks_keep_their_variants(corpus: Path, tmp_path: Path, cache: Path) -> None:
+    other = sounds.word_folders(tmp_path / "other", sounds.WORDS[4:6], ("dora",), 2)
+    first, second = opened(corpus, cache, variants=TWO), opened(other, cache, variants=TWO)
+    joined = Bank.join([first, second])
+    later = with_variants(Bank.join([opened(corpus, cache), opened(other, cache)]), TWO, cache=cache)
+    for bank in (joined, later, with_variants(joined, TWO, cache=cache), Bank.join([joined])):
+        assert (len(bank), bank.n_variants) == (len(first) + len(second), 2)
+        for number in (0, 1, 2):
+            expected = [*versions(first, number), *versions(second, number)]
+            assert [a.tobytes() for a in versions(bank, number)] == [a.tobytes() for a in expected]
+    with pytest.raises(InputError, match="Banks with 2 and 0 variants cannot be joined; build both with the same"):
+        Bank.join([first, opened(other, cache)])
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match="variants are 0 to 2"):
+            joined.n_frames(np.array([0]), np.array([wrong]))
+
+
+def test_progress_counts_every_version(corpus: Path, cache: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    bank = opened(corpus, cache, variants=TWO, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (3 * len(bank), 3 * len(bank))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_noise_shorter_than_the_longest_clip_is_refused_before_anything_is_computed(
+    corpus: Path, cache: Path, tmp_path: Path, noise: Path
+) -> None:
+    short = sounds.write(tmp_path / "short.wav", 0.1 * np.random.default_rng(0).standard_normal(8000))
+    opened(corpus, cache)
+    n = len(list(cache.iterdir()))
+    with pytest.raises(InputError, match=r"short\.wav, lasts 0\.50 s, and .*wav 0\.\d\d s, .*; list a longer"):
+        opened(corpus, cache, variants=replace(TWO, noise=(short,)))
+    assert len(list(cache.iterdir())) == n + 1  # the noise itself
+    opened(corpus, cache, variants=replace(TWO, noise=(short, noise)))
+
+
+def test_changes_that_leave_nothing_are_refused_and_the_first_clip_is_named(corpus: Path, cache: Path) -> None:
+    far = Variants(1, WaveConfig(shift_s=9.0))
+    with pytest.raises(InputError, match=r"shift_s of 9 s would empty .*, which lasts .* s; shift by less"):
+        opened(corpus, cache, variants=far)
+    n = len(list(cache.iterdir()))
+    own = shutil.copytree(corpus, cache.parent / "own" / "words")
+    sounds.write(own / "tula" / "tiny.wav", sounds.say("tula")[4000:4480])
+    with pytest.raises(InputError, match=r"1 of 27 clips of words .* variant \d of .*tiny\.wav: A speed of 1\.[2-5]"):
+        opened(own, cache, variants=Variants(9, WaveConfig(speed=0.5)))
+    assert len(list(cache.iterdir())) > n
+    assert not [path for path in cache.iterdir() if path.suffix == ".tmp"]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import sounds
 
-from metavox.config import DataConfig
+from metavox.config import AugmentConfig, DataConfig, WaveConfig
 from metavox.contracts import FrontEnd, InputError
-from metavox.data.corpora import data_root, gather, locate, n_cores, open_corpora, require
+from metavox.data.corpora import asked_variants, data_root, gather, locate, n_cores, open_corpora, require
+from metavox.data.variants import Variants
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,23 @@ def test_synthetic_words_are_marked() -> None:
 
 def test_there_is_a_core() -> None:
     assert n_cores() >= 1
+
+
+def test_variants_are_asked_for_where_they_are_drawn(shelf: Path) -> None:
+    assert asked_variants(AugmentConfig(), 3) is None
+    assert asked_variants(AugmentConfig(variants=2, enabled=False), 3) is None
+    assert asked_variants(AugmentConfig(variants=2, variant_share=0), 3) is None
+    config = AugmentConfig(variants=2, noise=("one",))
+    asked = asked_variants(config, 3)
+    assert asked == Variants(2, config.wave, 3, (shelf / "one",))
+    with pytest.raises(InputError, match=r"augment\.noise names rain, which is no folder or file here nor in METAVOX"):
+        asked_variants(AugmentConfig(variants=2, noise=("one", "rain")), 3)
+
+
+def test_what_is_gathered_has_the_variants_asked_for() -> None:
+    seen: list[tuple[str, int, int]] = []
+    asked = Variants(1, WaveConfig(codec_share=0.0))
+    found = gather(DataConfig(corpora=("two", "one")), FrontEnd(), lambda *args: seen.append(args), asked)
+    assert found.bank.n_variants == 1
+    assert ("features", 6, 6) in seen
+    assert seen[-1] == ("variants", 12, 12)

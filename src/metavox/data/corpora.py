@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from ..config import DataConfig, validated
+from ..config import AugmentConfig, DataConfig, validated
 from ..contracts import FrontEnd, InputError
-from .bank import Bank, build_bank
+from .bank import Bank, build_bank, with_variants
 from .manifests import load_corpus
+from .variants import Variants
 
 Report = Callable[..., None]
 """(what is being done, done, total, and if anything is to be said beside it: note)."""
@@ -74,8 +75,10 @@ def require_once(paths: Sequence[Path]) -> None:
         seen.add(real)
 
 
-def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None) -> Recordings:
-    """Everything a recipe names, synthetic words included, less the corpora it leaves out.
+def gather(
+    config: DataConfig, front_end: FrontEnd, report: Report | None = None, variants: Variants | None = None
+) -> Recordings:
+    """Everything a recipe names, synthetic words included, less the corpora it leaves out; ``variants`` of each clip.
 
     Raises:
         InputError: a path that does not exist, or nothing left to learn from.
@@ -102,7 +105,28 @@ def gather(config: DataConfig, front_end: FrontEnd, report: Report | None = None
         )
     banks = [open_corpora([path], front_end, report) for path in paths]
     is_synthetic = np.concatenate([np.full(len(bank), i >= len(real)) for i, bank in enumerate(banks)])
-    return Recordings(Bank.join(banks), is_synthetic, absent)
+    bank = Bank.join(banks)
+    if variants is not None:
+        bank = with_variants(bank, variants, n_workers=n_cores(), progress=_named(report, "variants"))
+    return Recordings(bank, is_synthetic, absent)
+
+
+def asked_variants(augment: AugmentConfig, seed: int) -> Variants | None:
+    """What a recipe wants to have of each clip beside itself; None where it wants nothing.
+
+    Raises:
+        InputError: recorded noise that is nowhere.
+    """
+    if not (augment.enabled and augment.variants and augment.variant_share):
+        return None
+    places = tuple(place for name in augment.noise if (place := locate(name)))
+    if len(places) < len(augment.noise):
+        nowhere = next(name for name in augment.noise if locate(name) is None)
+        raise InputError(
+            f"augment.noise names {nowhere}, which is no folder or file here nor in METAVOX_DATA "
+            f"({os.environ.get('METAVOX_DATA') or 'not set'}); correct the name or take it out."
+        )
+    return Variants(augment.variants, augment.wave, seed, places)
 
 
 def _is_name(name: str) -> bool:
