@@ -128,6 +128,24 @@ def imports_from_root(modules: list[Module]) -> list[str]:
     return [f"{name}:{line}" for name, tree in modules for line, target in imports(name, tree, known) if not target]
 
 
+def opens_the_border(modules: list[Module]) -> list[str]:
+    """Imports of lhotse outside ``data.interchange``, or of its readers outside the command line."""
+    known = {name for name, _ in modules}
+    found = []
+    for name, tree in modules:
+        if name.startswith("data.interchange"):
+            continue
+        if room(name) != "cli":
+            inside = [(line, target) for line, target in imports(name, tree, known) if "interchange" in target]
+            found += [f"{name}:{line} imports {target}" for line, target in inside if not target.endswith(".write")]
+        for node in ast.walk(tree):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                named = [node.module or ""]
+            found += [f"{name}:{node.lineno} imports lhotse" for module in named if module.split(".")[0] == "lhotse"]
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------- size and names
 
 
@@ -249,6 +267,7 @@ RULES: dict[str, Callable[[list[Module]], list[str]]] = {
     "rooms import in their order": wrong_order,
     "no circle inside a package": circles,
     "nothing imports the package root": imports_from_root,
+    "only data.interchange imports lhotse, and only the command line its readers": opens_the_border,
     "no module is a holdall": holdalls,
     "what is public is documented": undocumented,
     "only the command line prints and reads arguments": talks,
@@ -285,6 +304,12 @@ BAD = {
         ("losses", "from . import contracts"),
         ("losses", "import metavox"),
         ("losses", "from metavox import CommandRecognizer"),
+    ],
+    "only data.interchange imports lhotse, and only the command line its readers": [
+        ("data.bank", "import lhotse"),
+        ("cli.train", "def late():\n    from lhotse.cut import CutSet"),
+        ("training", "from .data.interchange.formats import detect"),
+        ("data.manifests", "from .interchange import formats"),
     ],
     "no module is a holdall": [("nets.utils", "x = 1"), ("helpers", "x = 1"), ("base.nets", "x = 1")],
     "what is public is documented": [
@@ -340,6 +365,9 @@ GOOD = [
     ("nets.alignment", '"""Doc."""\nimport numpy.random\nimport torch\ndef _private():\n    pass'),
     ("losses", '"""Doc."""\nfrom .contracts import Batch\nimport sys\nx = sys.platform'),
     ("augment", '"""Doc."""\nrng = np.random.default_rng([1, 2])\ntorch.randn(3, generator=g)\nx.normal_(generator=g)'),
+    ("data.manifests", '"""Doc."""\nfrom .interchange.write import require_empty'),
+    ("data.interchange.cuts", '"""Doc."""\nfrom lhotse.audio import Recording\nfrom .rows import Row'),
+    ("cli.data_import", '"""Doc."""\nfrom ..data.interchange.write import write_corpus'),
     ("cli.output", '"""Doc."""\nimport sys\nfrom ..training import learn\nprint(sys.argv)'),
     ("checkpoint", '"""Doc."""\ndef build():\n    """Doc."""\n    torch.manual_seed(0)'),
     ("data.bank", '"""Doc."""\nnp.load(path, allow_pickle=False)\ngenerator.manual_seed(1)\njson.load(file)'),
