@@ -1,11 +1,9 @@
 """Synthetic speech: which words and voices, the corpus on disk, and the process that speaks."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,10 @@ from pydantic import ValidationError
 
 from metavox.audio import check_take, probe, read
 from metavox.contracts import InputError
-from metavox.data import synth, synth_process, synth_words
+from metavox.data import synth, synth_process
 from metavox.data.manifests import load_corpus
-from metavox.data.synth import HIGH_VARIANTS, LOW_VARIANTS, SynthSpec, cached_corpus, speak, speakers, synthesize
+from metavox.data.synth import SynthSpec, cached_corpus, known_words, speak, synthesize, words
 from metavox.data.synth_process import Voice
-from metavox.data.synth_words import CORE_LANGUAGES, LANGUAGES, NUMBERS, candidates, choose, find_language, readable
 
 SMALL = SynthSpec(languages=("de", "sw"), n_words=8, n_voices=3, n_takes=2, seed=3)
 
@@ -42,89 +39,6 @@ def digests(folder: Path, under: str = "") -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-# ------------------------------------------------------------------------------------------------------------ words
-
-
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_candidates_are_short_lower_case_words_in_one_script(code):
-    pytest.importorskip("babel")
-    words = candidates(code)
-    assert len(words) > 300
-    assert words == sorted(set(words))
-    for word in words:
-        assert word == unicodedata.normalize("NFC", word.lower())
-        assert 2 <= len(word.replace(" ", "")) <= 14
-        assert len(word.split(" ")) <= LANGUAGES[code].max_words
-        assert all(char.isalpha() or unicodedata.combining(char) or char == " " for char in word), word
-    scripts = {unicodedata.name(char).split()[0] for word in words for char in word if char.isalpha()}
-    assert len(scripts) == 1
-
-
-def test_candidates_do_not_depend_on_the_languages_read_before():
-    pytest.importorskip("babel")
-    program = "import json, sys; from metavox.data.synth_words import candidates; print(json.dumps(candidates('eu')))"
-    alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    for code in ("az", "sw", "tr"):
-        candidates(code)
-    assert candidates("eu") == json.loads(alone.stdout)
-
-
-def test_turkish_letters_are_lowered_as_in_turkish():
-    pytest.importorskip("babel")
-    words = candidates("tr")
-    assert "isveç" in words
-    assert "ırak" in words
-    assert "irak" not in words
-
-
-def test_readable_drops_what_cannot_be_told_apart_by_ear():
-    phonemes = {
-        "ja": "jˈaː",
-        "kavi": "kˈaʋi",
-        "kawi": "kˈaʋi",
-        "cook": "(en)kˈʊk(de)",
-        "rwa": "ˌɛɾvˌeːˈɑː",
-        "haus": "hˈaʊs",
-        "sehr lang": "a" * 25,
-        "8": "ˈax",
-        **{"r": "ˈɛɾ", "w": "vˈeː", "a": "ˈɑː", "h": "hˈɑː", "u": "ˈuː", "s": "ˈɛs", "k": "kˈɑː", "v": "fˈaʊ"},
-        **{"i": "ˈiː", "c": "tsˈeː", "o": "ˈoː", "e": "ˈeː", "l": "ˈɛl", "n": "ˈɛn", "g": "ɡˈeː", "j": "jˈɔt"},
-    }
-    words = ["8", "ja", "kavi", "kawi", "cook", "rwa", "haus", "sehr lang"]
-    assert readable(words, phonemes) == ["8", "kavi", "haus"]
-
-
-def test_choice_is_nested_seeded_and_keeps_a_share_of_numbers():
-    words = [str(n) for n in range(30)] + [chr(ord("a") + i) * 3 for i in range(26)]
-    small, large = (choose("de", words, n, 0.25, seed=1) for n in (8, 40))
-    assert set(small) < set(large)
-    assert len(set(large)) == 40
-    assert sum(word.isdecimal() for word in small) == 2
-    assert choose("de", words, 8, 0.25, seed=1) == small
-    assert choose("de", words, 8, 0.25, seed=2) != small
-    assert choose("fi", words, 8, 0.25, seed=1) != small
-    assert sum(word.isdecimal() for word in choose("de", words, 50, 0.0, seed=1)) == 24, "numbers fill up"
-    with pytest.raises(InputError, match=r"German has 56 words .* n_words is 57; ask for at most 56"):
-        choose("de", words, 57, 0.25, seed=1)
-
-
-@pytest.mark.parametrize(("asked", "near"), [("german", "de"), ("finnish", "fi"), ("fin", "fi"), ("tur", "tr")])
-def test_an_unknown_language_names_its_neighbour(asked, near, tmp_path):
-    with pytest.raises(InputError, match=rf"{asked}.*\b{near}\b"):
-        find_language(asked)
-    with pytest.raises(InputError, match=rf"\b{near}\b"):
-        synthesize(SynthSpec(languages=(asked,)), tmp_path / "x")
-    with pytest.raises(InputError, match=rf"\b{near}\b"):
-        speak("a", asked)
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_languages_of_the_evaluation_are_left_out():
-    assert not {"en", "ar", "bn", "lt", "cmn", "zh", "hi", "lv", "he", "ml"} & set(LANGUAGES)
-    assert set(CORE_LANGUAGES) <= set(LANGUAGES)
-    assert len(CORE_LANGUAGES) == 10
-
-
 # ----------------------------------------------------------------------------------------------------- specification
 
 
@@ -138,6 +52,7 @@ def test_the_languages_of_the_evaluation_are_left_out():
         {"rate_wpm": (60, 100)},
         {"pitch_range": (0, 100)},
         {"n_words": 0},
+        {"similar": 1.1},
     ],
 )
 def test_a_specification_out_of_range_is_refused(bad):
@@ -145,46 +60,7 @@ def test_a_specification_out_of_range_is_refused(bad):
         SynthSpec(**bad)
 
 
-def test_speakers_are_unlike_and_depend_on_their_language_only():
-    few, many = SynthSpec(n_voices=4, seed=5), SynthSpec(languages=("tr", "de"), n_voices=90, seed=5)
-    german = speakers(few, "de")
-    assert german == speakers(many, "de")[:4]
-    assert [speaker.voice.split("+")[1] in HIGH_VARIANTS for speaker in german] == [False, True, False, True]
-    assert len({speaker.voice for speaker in german}) == 4
-    assert german != speakers(few.model_copy(update={"seed": 6}), "de")
-    everyone = [speaker for code in many.languages for speaker in speakers(many, code)]
-    assert len({speaker.id for speaker in everyone}) == 180
-    assert all(120 <= speaker.rate_wpm <= 210 and 35 <= speaker.pitch <= 65 for speaker in everyone)
-
-
 # ------------------------------------------------------------------------------------------------------- the process
-
-
-@pytest.mark.synth
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_every_language_reads_its_words_apart_and_speaks(code, voice):
-    pytest.importorskip("babel")
-    words = [str(number) for number in NUMBERS] + candidates(code)
-    asked = [*words, *synth_words.alphabet(words)]
-    job = {"do": "phonemes", "voice": LANGUAGES[code].voice, "texts": asked}
-    phonemes = dict(zip(asked, voice.ask(job, "reading")["phonemes"], strict=True))
-    own = [word for word in words if "(" not in phonemes[word]]
-    assert len({phonemes[word] for word in own}) >= 0.95 * len(own)
-    kept = readable(words, phonemes)
-    assert len(kept) >= 250
-    assert len({phonemes[word] for word in kept}) == len(kept)
-    assert sum(word.isdecimal() for word in kept) >= 28
-    take = {"voice": LANGUAGES[code].voice, "text": kept[-1], "rate_wpm": 160, "pitch": 50, "pitch_range": 50}
-    assert len(voice.ask({"do": "speak", "take": take}, "speaking")["pcm"]) > 0
-
-
-@pytest.mark.synth
-def test_every_variant_exists_and_changes_the_sound(voice):
-    heard = set()
-    for variant in LOW_VARIANTS + HIGH_VARIANTS:
-        take = {"voice": f"es+{variant}", "text": "mañana", "rate_wpm": 160, "pitch": 50, "pitch_range": 50}
-        heard.add(voice.ask({"do": "speak", "take": take}, "speaking")["pcm"])
-    assert len(heard) == len(LOW_VARIANTS + HIGH_VARIANTS)
 
 
 @pytest.mark.synth
@@ -237,12 +113,6 @@ def test_without_espeak_the_remedy_is_named(monkeypatch):
         speak("ja", "de")
 
 
-def test_without_babel_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "babel", None)
-    with pytest.raises(InputError, match=r'pip install "metavox\[demo\]"'):
-        candidates("de")
-
-
 @pytest.mark.synth
 def test_the_library_stays_out_of_this_process_and_torch_out_of_the_child(corpus):
     assert not _loaded_espeak()
@@ -291,12 +161,12 @@ def test_takes_of_a_word_differ(corpus):
 @pytest.mark.synth
 def test_words_are_recognised_across_speakers(corpus):
     utterances = [u for u in load_corpus(corpus) if u.lang == "de"]
-    words = np.array([u.label for u in utterances])
+    said = np.array([u.label for u in utterances])
     people = np.array([u.speaker for u in utterances])
     shapes = np.stack([_shape(read(u.path)) for u in utterances])
     distance = ((shapes[:, None] - shapes[None]) ** 2).sum(-1)
     distance[people[:, None] == people[None]] = np.inf
-    assert (words[distance.argmin(1)] == words).mean() > 0.6, "chance is 1 in 8"
+    assert (said[distance.argmin(1)] == said).mean() > 0.6, "chance is 1 in 8"
 
 
 def _shape(wave: np.ndarray) -> np.ndarray:
@@ -316,6 +186,49 @@ def test_same_specification_same_bytes_whatever_the_workers(corpus, tmp_path):
     assert digests(alone, "audio") == digests(corpus, "audio/sw")
     other = synthesize(SMALL.model_copy(update={"languages": ("sw",), "seed": 4}), tmp_path / "other")
     assert digests(other, "audio") != digests(alone, "audio")
+
+
+@pytest.mark.synth
+def test_an_accent_is_a_variant_of_its_language_and_says_its_words(tmp_path):
+    pytest.importorskip("babel")
+    pytest.importorskip("espeakng_loader")
+    spec = SynthSpec(languages=("es", "es-419", "sw"), n_words=20, n_voices=1)
+    utterances = load_corpus(synthesize(spec, tmp_path / "corpus"))
+    assert [(u.lang, u.accent) for u in utterances] == [("es", "es")] * 20 + [("es", "es-419")] * 20 + [
+        ("sw", None)
+    ] * 20
+    assert {u.speaker for u in utterances} == {"synth-es-00", "synth-es-419-00", "synth-sw-00"}
+    here, there = ({u.label for u in utterances if u.accent == accent} for accent in ("es", "es-419"))
+    assert len(here & there) >= 17, "both accents choose the same words, but for what one of them cannot tell apart"
+
+
+@pytest.mark.synth
+def test_similar_words_lead_and_the_rest_is_drawn_as_without_them(voice):
+    pytest.importorskip("babel")
+    plain = words(SynthSpec(n_words=20), "de", voice)
+    half = words(SynthSpec(n_words=20, similar=0.5), "de", voice)
+    hard = words(SynthSpec(n_words=20, similar=1), "de", voice)
+    assert half[:10] == hard[:10]
+    assert len(set(half)) == len(set(hard)) == 20
+    drawn = [word for word in half[10:] if not word.isdecimal()]
+    assert len(drawn) == 8, "a fifth of the rest are numbers"
+    assert drawn == [word for word in plain if not word.isdecimal() and word not in hard[:10]][:8]
+    assert words(SynthSpec(n_words=12, similar=1), "de", voice) == hard[:12]
+    with pytest.raises(InputError, match=r"words like .* and 900 are asked for; ask for fewer"):
+        words(SynthSpec(n_words=900, similar=1), "de", voice)
+
+
+@pytest.mark.synth
+def test_a_voice_that_comes_again_with_another_tract_says_the_same_words(tmp_path):
+    pytest.importorskip("babel")
+    pytest.importorskip("espeakng_loader")
+    spec = SynthSpec(languages=("sw",), n_words=4, n_voices=26)
+    first, again = (synthesize(spec, tmp_path / name, n_workers=1) for name in ("first", "again"))
+    assert digests(first) == digests(again)
+    utterances = load_corpus(first)
+    assert len({digest for digest in digests(first, "audio").values()}) == len(utterances)
+    for u in utterances:
+        assert len(read(u.path)) == round(u.duration_s * 16_000)
 
 
 @pytest.mark.synth
@@ -374,10 +287,19 @@ def test_progress_counts_to_the_total_and_the_cache_is_used(tmp_path, monkeypatc
 
 
 @pytest.mark.synth
+def test_an_accent_knows_no_word_that_its_language_does_not(voice):
+    pytest.importorskip("babel")
+    here, there = known_words("pt", voice), known_words("pt-br", voice)
+    assert set(there) <= set(here)
+    assert len(there) > 0.95 * len(here)
+    assert sum(here[word] != there[word] for word in there) > 0.5 * len(there)
+
+
+@pytest.mark.synth
 def test_too_many_words_is_refused_before_anything_is_written(tmp_path):
     pytest.importorskip("babel")
     pytest.importorskip("espeakng_loader")
-    with pytest.raises(InputError, match=r"Vietnamese has \d+ words .* n_words is 5000"):
+    with pytest.raises(InputError, match=r"Vietnamese \(Northern\) has \d+ words .* n_words is 5000"):
         synthesize(SynthSpec(languages=("vi",), n_words=5000), tmp_path / "corpus")
     assert not list(tmp_path.iterdir())
 

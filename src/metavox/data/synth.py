@@ -14,93 +14,31 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..contracts import InputError, Utterance
 from .cache import cache_folder
 from .manifests import write_manifest
+from .synth_languages import LANGUAGES, Language, find_language
 from .synth_process import Voice
-from .synth_words import CORE_LANGUAGES, LANGUAGES, NUMBERS, alphabet, candidates, choose, find_language, readable
+from .synth_similar import similar_words
+from .synth_speakers import resize_tract, speakers, takes
+from .synth_spec import SynthSpec as SynthSpec
+from .synth_words import NUMBERS, candidates, choose, told_apart
 
 RATE_HZ = 16_000
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever the same specification would give other recordings."""
 SPEC = "spec.json"
+_WITH_ACCENTS = {row.accent_of for row in LANGUAGES.values() if row.accent_of}
+"""Languages whose utterances say their accent: ``es`` and ``es-419`` are both ``lang`` es."""
 
 Progress = Callable[[int, int], None]
 """(takes done, takes in all)."""
-
-LOW_VARIANTS = (
-    "m1", "m3", "m4", "m7", "m8", "Alex", "Denis", "Gene", "Mario", "Reed", "Storm", "Tweaky", "boris", "david",
-    "grandpa", "iven2", "klatt", "klatt4", "marcelo", "norbert", "pablo", "paul", "quincy", "rob", "sandro", "travis",
-)  # fmt: skip
-HIGH_VARIANTS = ("f1", "f2", "f3", "f5", "Andrea", "Annie", "anika", "aunty", "belinda", "grandma", "steph")
-"""Variants of espeak-ng whose median pitch is 70 to 125 Hz and 175 to 270 Hz, chosen by measure. Of 60 words in each
-of five languages at least 95 in 100 are recognised from other variants (nearest MFCC template), and no two have the
-same long-term spectrum. That leaves out Alicia (33 %), zac (36 %), Lee (68 %), shelby (73 %) and most robots."""
-
-_SPEED_JITTER, _PITCH_JITTER, _RANGE_JITTER = 0.06, 3, 6
-"""How far a take strays from its speaker: share of the rate, points of pitch, points of range."""
-
-
-class SynthSpec(BaseModel):
-    """Which synthetic corpus: the same specification gives the same bytes on the same machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    languages: tuple[str, ...] = Field(CORE_LANGUAGES, min_length=1)
-    """Codes of ``LANGUAGES``."""
-    n_words: int = Field(100, ge=1)
-    """Words of each language."""
-    n_voices: int = Field(6, ge=1, le=999)
-    """Speakers of each language; none speaks two."""
-    n_takes: int = Field(1, ge=1, le=100)
-    """Takes of each word by each speaker."""
-    numbers_share: float = Field(0.2, ge=0, le=1)
-    """Share of the words that are numbers, where the language has as many."""
-    rate_wpm: tuple[int, int] = (120, 210)
-    """Slowest and fastest speaker, words a minute (80 to 450)."""
-    pitch: tuple[int, int] = (35, 65)
-    """Lowest and highest speaker, 0 to 99; 50 is the variant's own."""
-    pitch_range: tuple[int, int] = (35, 75)
-    """Most and least monotonous speaker, 0 to 99."""
-    seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> "SynthSpec":
-        limits = {"rate_wpm": (80, 450), "pitch": (0, 99), "pitch_range": (0, 99)}
-        for name, (least, most) in limits.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise ValueError(f"{name} is {low} to {high}; give two rising numbers from {least} to {most}")
-        if len(set(self.languages)) < len(self.languages):
-            raise ValueError(f"languages names one twice ({', '.join(self.languages)}); name each once")
-        return self
-
-    @property
-    def n_takes_total(self) -> int:
-        return len(self.languages) * self.n_words * self.n_voices * self.n_takes
-
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """A synthetic speaker of one language."""
-
-    id: str
-    voice: str
-    """Voice and variant of espeak-ng, ``de+f3``."""
-    rate_wpm: float
-    pitch: float
-    pitch_range: float
-
 
 # ------------------------------------------------------------------------------------------------------ one text
 
@@ -135,47 +73,50 @@ def speak(
 # ----------------------------------------------------------------------------------------------------- who and what
 
 
-def speakers(spec: SynthSpec, code: str) -> list[Speaker]:
-    """The speakers of a language, low and high voices in turn; they depend on the seed and on no other language."""
-    rng = np.random.default_rng([spec.seed, crc32(code.encode()), 1])
-    pools = [[pool[i] for i in rng.permutation(len(pool))] for pool in (LOW_VARIANTS, HIGH_VARIANTS)]
-    found = []
-    for i in range(spec.n_voices):
-        pool = pools[i % 2]
-        variant = pool[i // 2 % len(pool)]
-        rate, pitch, pitch_range = (float(rng.uniform(*ends)) for ends in (spec.rate_wpm, spec.pitch, spec.pitch_range))
-        found.append(Speaker(f"synth-{code}-{i:02d}", f"{LANGUAGES[code].voice}+{variant}", rate, pitch, pitch_range))
-    return found
+def known_words(code: str, voice: Voice) -> dict[str, str]:
+    """Every word and number of a language that can be told apart by ear, and how it is read, in IPA. An accent has
+    those of its language that it tells apart too."""
+    language = find_language(code)
+    if language.accent_of:
+        return _read(list(known_words(language.accent_of, voice)), language, voice)
+    return _read([str(number) for number in NUMBERS] + candidates(code), language, voice)
 
 
-def words(code: str, n_words: int, numbers_share: float, seed: int, voice: Voice) -> list[str]:
-    """Words of a language that espeak-ng reads as words and that sound unlike each other; numbers are digits."""
-    texts = [str(number) for number in NUMBERS] + candidates(code)
-    asked = [*texts, *alphabet(texts[len(NUMBERS) :])]
-    job = {"do": "phonemes", "voice": LANGUAGES[code].voice, "texts": asked}
-    phonemes = voice.ask(job, f"reading {LANGUAGES[code].name}")["phonemes"]
-    return choose(code, readable(texts, dict(zip(asked, phonemes, strict=True))), n_words, numbers_share, seed)
+def _read(texts: Sequence[str], language: Language, voice: Voice) -> dict[str, str]:
+    """Those of the texts that can be told apart by ear, and how they are read."""
+
+    def ask(asked: Sequence[str]) -> list[str]:
+        job = {"do": "phonemes", "voice": language.voice, "texts": list(asked)}
+        phonemes: list[str] = voice.ask(job, f"reading {language.name}")["phonemes"]
+        return phonemes
+
+    return told_apart(texts, ask)
 
 
-def _takes(spec: SynthSpec, speaker: Speaker, texts: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """What one speaker says, each take a little unlike the others."""
-    rng = np.random.default_rng([spec.seed, crc32(speaker.id.encode()), 2])
-    number = speaker.id.rpartition("-")[2]
-    takes = []
-    for i, text in enumerate(texts):
-        for j in range(spec.n_takes):
-            speed, pitch, pitch_range = rng.uniform(-1, 1, 3)
-            takes.append(
-                {
-                    "voice": speaker.voice,
-                    "text": text,
-                    "rate_wpm": round(np.clip(speaker.rate_wpm * (1 + _SPEED_JITTER * speed), 80, 450)),
-                    "pitch": round(np.clip(speaker.pitch + _PITCH_JITTER * pitch, 0, 99)),
-                    "pitch_range": round(np.clip(speaker.pitch_range + _RANGE_JITTER * pitch_range, 0, 99)),
-                    "path": str(folder / f"{number}-{i:04d}-{j}.wav"),
-                }
+def words(spec: SynthSpec, code: str, voice: Voice) -> list[str]:
+    """What is said in a language: words that espeak-ng reads as words and that sound unlike each other, first the
+    similar ones; numbers are digits. An accent says what its language says, as far as it tells the words apart.
+
+    Raises InputError when there are fewer than ``spec.n_words``.
+    """
+    language = find_language(code)
+    base = find_language(language.base)
+    phonemes = known_words(base.code, voice)
+    known = list(phonemes)
+    allowed = set(known) if language is base else set(_read(known, language, voice))
+    near: list[str] = []
+    n_similar = round(spec.similar * spec.n_words)
+    if n_similar:
+        near = similar_words(base.code, phonemes, spec.seed, lambda texts: _read(texts, base, voice))
+        near = near if language is base else list(_read(near, language, voice))
+        if len(near) < n_similar:
+            raise InputError(
+                f"{language.name} has {len(near)} words like {near[0]!r} and {n_similar} are asked for; "
+                f"ask for fewer words or a smaller share of similar ones, or try another seed."
             )
-    return takes
+    chosen = near[:n_similar]
+    n_more = spec.n_words - n_similar
+    return chosen + choose(code, known, n_more, spec.numbers_share, spec.seed, allowed.difference(chosen))
 
 
 # ------------------------------------------------------------------------------------------------------- the corpus
@@ -328,14 +269,17 @@ def _workers(n_workers: int) -> Iterator[tuple[ThreadPoolExecutor, Callable[[], 
 def _speak_language(spec: SynthSpec, code: str, root: Path, voice: Voice, report: Callable[[int], None]) -> Made:
     folder = root / "audio" / code
     folder.mkdir(parents=True)
-    texts = words(code, spec.n_words, spec.numbers_share, spec.seed, voice)
+    texts = words(spec, code, voice)
+    language = LANGUAGES[code]
+    facts = {"lang": language.base, "accent": code if language.base in _WITH_ACCENTS else None}
     utterances = []
     for speaker in speakers(spec, code):
-        takes = _takes(spec, speaker, texts, folder)
-        reply = voice.ask({"do": "render", "takes": takes}, f"speaking {LANGUAGES[code].name} as {speaker.voice}")
-        for take, n_samples in zip(takes, reply["n_samples"], strict=True):
-            path, text = Path(take["path"]), take["text"]
-            facts = {"text": text, "label": text, "speaker": speaker.id, "lang": code}
-            utterances.append(Utterance(f"{code}-{path.stem}", path, n_samples / RATE_HZ, **facts))
-        report(len(takes))
+        jobs = takes(spec, speaker, texts, folder)
+        reply = voice.ask({"do": "render", "takes": jobs}, f"speaking {language.name} as {speaker.voice}")
+        for job, n_spoken in zip(jobs, reply["n_samples"], strict=True):
+            path, text = Path(job["path"]), job["text"]
+            n_samples = n_spoken if speaker.tract == 1 else resize_tract(path, speaker.tract)
+            said = {"text": text, "label": text, "speaker": speaker.id, **facts}
+            utterances.append(Utterance(f"{code}-{path.stem}", path, n_samples / RATE_HZ, **said))
+        report(len(jobs))
     return utterances, voice.version

@@ -7,9 +7,14 @@ answer a line, in order; the process ends when its input does:
     {"do": "render", "takes": [{"voice": "de+f3", "text": "ja", "rate_wpm": 175, "pitch": 50,
                                 "pitch_range": 50, "path": "/a/1.wav"}]}   ->  {"n_samples": [8123]}
     {"do": "speak", "take": {... without path}}   ->  {"pcm": base64 of 16-bit samples}
+    {"do": "timed", "takes": [{... without path}]}   ->  {"takes": [{"pcm": ..., "words": [[0, 0.0], [4, 0.31]]}]}
     anything that cannot be done   ->  {"error": "what; remedy"}
 
 espeak-ng is licensed under GPL-3.0-or-later: only this process loads it, and Metavox talks to it through these lines.
+The words of a timed take are what espeak-ng says one after the other: the position in the text of its first character,
+counted from 0, and the second at which it starts. A number or a compound is several words; a phrase that its dictionary
+holds ("of the") is one. There are no timed takes where any of them is not audible.
+
 The engine is one global state that also remembers what it said before (flutter, noise), so a recording depends on
 everything since the process started: same lines, same bytes.
 """
@@ -42,10 +47,34 @@ MIN_DURATION_S = 0.1
 _SYNCHRONOUS, _DO_NOT_EXIT = 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _UTF8, _IPA = 1, 0x02
+_END_OF_EVENTS, _WORD = 0, 1
+
+
+class _EventId(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """``espeak_EVENT``. A position in the text counts characters from 1, one in the sound milliseconds."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    ]
 
 
 class VoiceError(Exception):
     """What cannot be spoken, and the remedy: a sentence without its full stop."""
+
+
+class _Inaudible(VoiceError):
+    """A text that nothing is said for."""
 
 
 class Engine:
@@ -57,6 +86,7 @@ class Engine:
         self._lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._variants = sorted(os.listdir(Path(data) / "voices" / "!v"))
         self._parts: list[bytes] = []
+        self._words: list[tuple[int, float]] = []
         self._rate_hz = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _DO_NOT_EXIT)
         if self._rate_hz <= 0:
             raise VoiceError(f"espeak-ng does not start with the data in {data}; install it again")
@@ -69,9 +99,16 @@ class Engine:
     def version(self) -> str:
         return self._lib.espeak_Info(None).decode().split()[0]
 
-    def _keep(self, samples: int | None, n_samples: int, _events: int | None) -> int:
+    def _keep(self, samples: int | None, n_samples: int, events: int | None) -> int:
         if samples and n_samples > 0:
             self._parts.append(ctypes.string_at(samples, 2 * n_samples))
+        if events:
+            event = ctypes.cast(events, ctypes.POINTER(_Event))
+            number = 0
+            while event[number].type != _END_OF_EVENTS:
+                if event[number].type == _WORD:
+                    self._words.append((event[number].text_position - 1, event[number].audio_position / 1000))
+                number += 1
         return 0
 
     def set_voice(self, name: str) -> None:
@@ -93,6 +130,16 @@ class Engine:
 
     def speak(self, take: dict[str, Any]) -> np.ndarray:
         """One take, (S,) int16 at ``RATE_HZ``, without the silence at its ends."""
+        return self._spoken(take)[0]
+
+    def speak_timed(self, take: dict[str, Any]) -> tuple[np.ndarray, list[tuple[int, float]]]:
+        """One take, and of each word that espeak-ng says: (position in the text from 0, start in seconds)."""
+        sound, cut_s = self._spoken(take)
+        duration_s = len(sound) / RATE_HZ
+        return sound, [(place, min(max(start_s - cut_s, 0.0), duration_s)) for place, start_s in self._words]
+
+    def _spoken(self, take: dict[str, Any]) -> tuple[np.ndarray, float]:
+        """The sound at ``RATE_HZ`` and the seconds of silence that were cut before it."""
         self.set_voice(take["voice"])  # puts rate and pitch back to those of the voice
         for parameter, value in (
             (_RATE, take["rate_wpm"]),
@@ -104,15 +151,16 @@ class Engine:
                 raise VoiceError(f"espeak-ng refuses the value {value} of parameter {parameter}; stay within its range")
         text = _encoded(take["text"])
         self._parts.clear()
+        self._words.clear()
         if self._lib.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None) != 0:
             raise VoiceError(f"espeak-ng does not speak {take['text']!r}; choose another text")
-        sound = _trimmed(np.frombuffer(b"".join(self._parts), np.int16))
+        sound, n_cut = _trimmed(np.frombuffer(b"".join(self._parts), np.int16))
         if len(sound) < MIN_DURATION_S * self._rate_hz or int(np.abs(sound.astype(np.int32)).max()) < MIN_PEAK:
-            raise VoiceError(
+            raise _Inaudible(
                 f"{take['voice']} says nothing audible for {take['text']!r}; choose another text or variant"
             )
         resampled = soxr.resample(sound.astype(np.float32), self._rate_hz, RATE_HZ)
-        return np.clip(np.rint(resampled), -32768, 32767).astype("<i2")
+        return np.clip(np.rint(resampled), -32768, 32767).astype("<i2"), n_cut / self._rate_hz
 
 
 def _encoded(text: str) -> bytes:
@@ -121,9 +169,14 @@ def _encoded(text: str) -> bytes:
     return text.encode()
 
 
-def _trimmed(sound: np.ndarray) -> np.ndarray:
+def _trimmed(sound: np.ndarray) -> tuple[np.ndarray, int]:
+    """The sound without the silence at its ends, and how many samples were cut before it."""
     loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > TRIM_LEVEL)
-    return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:0]
+    return (sound[loud[0] : loud[-1] + 1], int(loud[0])) if len(loud) else (sound[:0], 0)
+
+
+def _as_text(sound: np.ndarray) -> str:
+    return base64.b64encode(sound.tobytes()).decode()
 
 
 def _write(path: str, sound: np.ndarray) -> None:
@@ -145,7 +198,13 @@ def answer(engine: Engine, job: dict[str, Any]) -> dict[str, Any]:
             n_samples.append(len(sound))
         return {"n_samples": n_samples}
     if job["do"] == "speak":
-        return {"pcm": base64.b64encode(engine.speak(job["take"]).tobytes()).decode()}
+        return {"pcm": _as_text(engine.speak(job["take"]))}
+    if job["do"] == "timed":
+        try:
+            spoken = [engine.speak_timed(take) for take in job["takes"]]
+        except _Inaudible:
+            spoken = []
+        return {"takes": [{"pcm": _as_text(sound), "words": words} for sound, words in spoken]}
     raise VoiceError(f"there is no job {job['do']!r}; see synth_voice")
 
 
