@@ -1,5 +1,6 @@
 """From names to recordings: folders, METAVOX_DATA, what is absent, what is left out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import sounds
 
 from metavox.config import AugmentConfig, DataConfig, WaveConfig
-from metavox.contracts import FrontEnd, InputError
+from metavox.contracts import FrontEnd, InputError, Utterance
 from metavox.data.corpora import asked_variants, data_root, gather, locate, n_cores, open_corpora, require
 from metavox.data.variants import Variants
 
@@ -85,7 +86,7 @@ def test_a_path_that_does_not_exist_is_not_skipped() -> None:
 def test_corpora_are_left_out() -> None:
     found = gathered(corpora=["two", "one"], leave_out_corpora=["two"])
     assert {u.corpus for u in found.bank.utterances} == {"one"}
-    with pytest.raises(InputError, match=r"data\.leave_out_corpora names three, which is not in data\.corpora"):
+    with pytest.raises(InputError, match=r"data\.leave_out_corpora names three, which is in neither data\.corpora nor"):
         gathered(corpora=["two", "one"], leave_out_corpora=["three"])
 
 
@@ -140,3 +141,37 @@ def test_what_is_gathered_has_the_variants_asked_for() -> None:
     assert found.bank.n_variants == 1
     assert ("features", 6, 6) in seen
     assert seen[-1] == ("variants", 12, 12)
+
+
+def test_words_are_cut_from_sentences_once_and_join_the_real_recordings(shelf: Path, tmp_path: Path) -> None:
+    """Four people say the same three words in a row, with pauses; no language, so energy and length decide."""
+    rows, quiet = [], np.zeros(sounds.RATE_HZ // 3)
+    for speaker in sounds.SPEAKERS:
+        for take in range(2):
+            waves = [part for word in sounds.WORDS[:3] for part in (sounds.say(word, speaker, take), quiet)]
+            wave = np.concatenate([quiet, *waves])
+            wave += 1e-3 * np.random.default_rng(take).standard_normal(len(wave))
+            path = tmp_path / "told" / "audio" / f"{speaker}{take}.wav"
+            sounds.write(path, wave.astype(np.float32))
+            facts = {"text": " ".join(sounds.WORDS[:3]), "speaker": speaker}
+            rows.append({"audio_filepath": f"audio/{path.name}", "duration": len(wave) / sounds.RATE_HZ, **facts})
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (tmp_path / "told" / "manifest.jsonl").write_text("".join(lines))
+    told = str(tmp_path / "told")
+    found = gathered(corpora=["one"], sentences=[told])
+    cut = [u for u in found.bank.utterances if u.corpus == "told-words"]
+    assert {u.label for u in cut} == set(sounds.WORDS[:3])
+    assert {u.speaker for u in cut} == set(sounds.SPEAKERS)
+    assert not found.is_synthetic.any()
+    where = {u.path for u in cut}
+    assert {u.path for u in gathered(sentences=[told]).bank.utterances} == where
+    lines[0] = lines[0].replace('"speaker": "anna"', '"speaker": "anne"')
+    (tmp_path / "told" / "manifest.jsonl").write_text("".join(lines))
+    assert not where & {u.path for u in gathered(sentences=[told]).bank.utterances}
+    with pytest.raises(InputError, match="twice"):
+        gathered(corpora=[told], sentences=[told])
+    assert gathered(corpora=["one"], sentences=[told], leave_out_corpora=[told]).bank.utterances == one_alone()
+
+
+def one_alone() -> list[Utterance]:
+    return gathered(corpora=["one"]).bank.utterances

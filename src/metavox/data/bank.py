@@ -10,7 +10,6 @@ A bank is a folder, keyed by the content of the recordings and by the settings t
 Variants of the clips (``data.variants``) are kept the same way, in a folder each beside that of the clips.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ..features import log_mel, window
 from .cache import cache_folder
 from .noise import open_noise
 from .parts import FORMAT, Computed, Progress, computed, in_parallel, write_part
-from .stored import opened_or_written
+from .stored import content_key, opened_or_written
 from .variants import Variants, Varying, require_fit
 
 
@@ -295,7 +294,8 @@ def _corpus_folder(utterance: Utterance) -> Path:
 
 
 def _open_part(group: list[Utterance], front_end: FrontEnd, cache: Path, n_workers: int, report: Progress) -> Bank:
-    folder = cache / f"{(group[0].corpus or 'clips')[:40]}-{_content_key(group, front_end)}"
+    key = content_key((utterance.path for utterance in group), f"{FORMAT} {front_end.spectral_key()}")
+    folder = cache / f"{(group[0].corpus or 'clips')[:40]}-{key}"
 
     def compute(position: int) -> Computed:
         return _compute_clip(group[position].path, front_end)
@@ -350,19 +350,6 @@ def _stored(folder: Path, group: list[Utterance], front_end: FrontEnd) -> Bank |
         return None
     part_of = np.zeros(len(group), np.int64)
     return Bank(group, front_end, [_Part(audio, features, folder)], part_of, offsets, audio_offsets, bounds)
-
-
-def _content_key(group: Sequence[Utterance], front_end: FrontEnd) -> str:
-    """Hash of the settings and of the bytes of every recording, in order."""
-    digest = hashlib.sha256(f"{FORMAT} {front_end.spectral_key()}".encode())
-    for utterance in group:
-        try:
-            content = utterance.path.read_bytes()
-        except OSError as err:
-            raise InputError(f"{utterance.path} cannot be read ({err.strerror}); restore it or drop its row.") from None
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()[:20]
 
 
 def _compute_clip(path: Path, front_end: FrontEnd) -> Computed:

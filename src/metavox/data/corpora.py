@@ -83,16 +83,20 @@ def gather(
     Raises:
         InputError: a path that does not exist, or nothing left to learn from.
     """
-    wanted = [name for name in config.corpora if name not in config.leave_out_corpora]
-    unknown = sorted(set(config.leave_out_corpora) - set(config.corpora))
+    named = (*config.corpora, *config.sentences)
+    wanted = [name for name in named if name not in config.leave_out_corpora]
+    unknown = sorted(set(config.leave_out_corpora) - set(named))
     if unknown:
         raise InputError(
-            f"data.leave_out_corpora names {unknown[0]}, which is not in data.corpora ({', '.join(config.corpora)})."
+            f"data.leave_out_corpora names {unknown[0]}, which is in neither data.corpora nor data.sentences "
+            f"({', '.join(named)})."
         )
     absent = tuple(name for name in wanted if _is_name(name) and locate(name) is None)
-    real = [require(name) for name in wanted if name not in absent]
+    present = [name for name in wanted if name not in absent]
+    real = [require(name) for name in present]
+    require_once(real)
+    real = [_words(path, name, config, report) for path, name in zip(real, present, strict=True)]
     paths = list(real)
-    require_once(paths)
     if config.synth is not None:
         from .synth import SynthSpec, cached_corpus
 
@@ -109,6 +113,15 @@ def gather(
     if variants is not None:
         bank = with_variants(bank, variants, n_workers=n_cores(), progress=_named(report, "variants"))
     return Recordings(bank, is_synthetic, absent)
+
+
+def _words(path: Path, name: str, config: DataConfig, report: Report | None) -> Path:
+    """A corpus of words as it is, one of sentences cut into words."""
+    if name not in config.sentences:
+        return path
+    from .word_alignment.cached import cached_words
+
+    return cached_words(path, progress=_named(report, f"words of {name}"))
 
 
 def asked_variants(augment: AugmentConfig, seed: int) -> Variants | None:

@@ -1,8 +1,11 @@
-"""Folders that are computed once: opened where they are whole, else written beside and renamed."""
+"""Folders that are computed once, under the content they were computed from: opened where they are whole, else written
+beside and renamed.
+"""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,3 +39,20 @@ def opened_or_written(folder: Path, load: Callable[[Path], T | None], write: Cal
     if found is None:
         raise InputError(f"What was just written to {folder} cannot be read back; check that disk.")
     return found
+
+
+def content_key(paths: Iterable[Path], settings: str) -> str:
+    """Hash of the settings and of the bytes of every file, in order.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    digest = hashlib.sha256(settings.encode())
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except OSError as err:
+            raise InputError(f"{path} cannot be read ({err.strerror}); restore it or drop its row.") from None
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()[:20]
