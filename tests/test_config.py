@@ -193,3 +193,34 @@ def test_augmentation_out_of_range_is_refused_with_the_limit(tmp_path: Path) -> 
         ("augment.wave.codecs=[gsm]", "augment.wave.codecs.0 is 'gsm': input should be 'mulaw'"),
     ):
         assert said in refused(path, override)
+
+
+# -------------------------------------------------------------------------------------------------------------- tasks
+
+
+def test_axes_are_read_as_products_and_written_the_same(tmp_path: Path) -> None:
+    text = "tasks: {classes: speaker, within: ' corpus *language', sampler: adaptive, floor: 0.1}"
+    found = load_experiment(recipe(tmp_path, text))
+    assert (found.tasks.classes, found.tasks.within) == ("speaker", "corpus*language")
+    assert load_experiment(recipe(tmp_path, text), ["tasks.within="]).tasks.within == ""
+    assert Experiment.model_validate(found.model_dump(mode="json")) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tasks: {within: lang}", "tasks.within is 'lang': lang is no axis; known are word, language, speaker"),
+        ("tasks: {within: speaker*speaker}", "it names one axis twice"),
+        ("tasks: {classes: ''}", "classes is empty; name what is told apart, such as word"),
+        ("tasks: {classes: language}", "language is both in classes and in within; leave it in one"),
+        ("tasks: {classes: speaker, speakers: disjoint}", "set speakers to any"),
+        ("tasks: {within: speaker, speakers: disjoint}", "speakers cannot be disjoint"),
+        ("tasks: {sampler: adversarial}", "tasks.sampler is 'adversarial'"),
+        ("tasks: {alpha: 1.5}", "tasks.alpha is 1.5"),
+        ("tasks: {temperature: 0}", "tasks.temperature is 0"),
+        ("tasks: {floor: -0.1}", "tasks.floor is -0.1"),
+        ("tasks: {samplers: uniform}", "did you mean tasks.sampler?"),
+    ],
+)
+def test_tasks_that_cannot_be_made_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(recipe(tmp_path, text))

@@ -41,7 +41,7 @@ def test_no_learner_heard_a_word_of_the_languages_left_out(finished: tuple[Path,
     assert {row["label"].split(":")[0] for row in rows} == {"sw", "tr"}
     for name in demo.TRAINED:
         drawn = json.loads((out / name / "drawn.json").read_text(encoding="utf-8"))
-        assert {word.split(":")[0] for word in drawn} == {"de"}
+        assert {word.split(":")[0] for word in drawn["classes"]} == {"de"}
 
 
 def test_learners_meet_the_same_episodes(finished: tuple[Path, demo.DemoResult]) -> None:

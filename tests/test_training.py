@@ -23,7 +23,15 @@ from metavox.contracts import Grads, InputError
 from metavox.data.selection import Tasks, select_tasks
 from metavox.learners.outer import leave_one_out
 from metavox.learners.presets import Preset
-from metavox.training import Step, initialise, learn, step_size, until_interrupted
+from metavox.training import (
+    Step,
+    as_episode,
+    initialise,
+    learn,
+    step_size,
+    training_episodes,
+    until_interrupted,
+)
 
 TINY: dict[str, Any] = {
     "model": {
@@ -31,7 +39,7 @@ TINY: dict[str, Any] = {
         "encoder": {"channels": 16, "blocks": 2, "dim": 8, "cepstra": 0, "halvings": 2},
         "learner": {"match": "soft"},
     },
-    "data": {"augment": True, "validation_share": 0.34},
+    "data": {"validation_share": 0.34},
     "episodes": {"ways": 5, "shots": 2, "queries": 2},
     "train": {
         "steps": 8,
@@ -117,13 +125,15 @@ def test_loss_falls_and_words_that_were_held_out_are_told_apart(corpus: Path, tm
     assert about["steps"] == 60
 
 
-@pytest.mark.parametrize("name", ["prototypes", "fomaml", "joint"])
+@pytest.mark.parametrize("name", ["prototypes", "fomaml", "joint", "linear_probe", "simpleshot"])
 def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tmp_path: Path, name: str) -> None:
     plan = experiment(corpus, ("model.learner.name", name), ("model.learner.inner_steps", 2), ("train.steps", 2))
     tasks = run(plan, tmp_path / "out")
     learner, _ = initialise(plan, tasks)
     found = load_model(tmp_path / "out")
-    assert found.config.learner.n_base_classes == (tasks.training.n_classes if name == "joint" else 0)
+    jointly = name in ("joint", "linear_probe", "simpleshot")
+    assert found.config.learner.n_base_classes == (tasks.training.n_classes if jointly else 0)
+    assert bool(dict(found.learner.named_buffers()).get("n_averaged", 0)) == jointly  # a mean of training is kept
     moved = [not torch.equal(a, b) for a, b in zip(learner.parameters(), found.learner.parameters(), strict=True)]
     assert any(moved)
     assert not found.learner.training
@@ -134,7 +144,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_
     for key, value, said in (
         ("model.learner.name", "dtw", "learners that can be trained: prototypes, fomaml, joint"),
         ("model.learner.name", "protos", "learners that can be trained"),
-        ("model.encoder.name", "transformer", "must be one of conv, logmel, mfcc"),
+        ("model.encoder.name", "transformer", "must be one of conv, linear, fc, sparse, conformer, crnn"),
         ("model.encoder.kernel", 4, "must be odd"),
     ):
         plan = experiment(corpus, (key, value))
@@ -152,7 +162,10 @@ def test_provenance_names_what_was_learned_from_and_not_what_was_left_out(corpus
     assert about["languages"] == ["xx"]
     assert about["left_out"] == ["yy"]
     assert (about["seed"], about["steps"], about["absent"]) == (0, 1, [])
-    assert set(json.loads((tmp_path / "out" / "drawn.json").read_text())) <= {f"xx:{word}" for word in sounds.WORDS}
+    drawn = json.loads((tmp_path / "out" / "drawn.json").read_text())
+    assert set(drawn["classes"]) <= {f"xx:{word}" for word in sounds.WORDS}
+    assert [row["group"] for row in drawn["groups"]] == ["tones * xx"]
+    assert (drawn["sampler"], drawn["episodes"], drawn["groups"][0]["share"]) == ("uniform", 2, 1.0)
 
 
 # ------------------------------------------------------------------------------------------- the same to the bit
@@ -197,6 +210,55 @@ def test_stopped_and_resumed_is_as_if_nothing_had_happened(
     assert tasks.training.drawn == whole.training.drawn
     ours, theirs = (dict(load_model(tmp_path / where).about) for where in ("whole", "cut"))
     assert {**ours, "cpu_s": 0} == {**theirs, "cpu_s": 0}
+
+
+@pytest.fixture(scope="module")
+def two_languages(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("data")
+    made = (("xx", sounds.WORDS[:5], ("anna", "bela")), ("yy", sounds.WORDS[5:10], ("carl",)))
+    return [str(sounds.manifest_corpus(root / lang, some, who, 4, lang=lang)) for lang, some, who in made]
+
+
+@pytest.mark.parametrize("name", ["prototypes", "joint"])
+def test_adaptive_sampling_resumes_exactly_and_its_log_says_what_it_did(
+    two_languages: list[str], tmp_path: Path, name: str
+) -> None:
+    changes = {"model.learner.name": name, "data.corpora": two_languages, "train.steps": 10, "episodes.batch": 2}
+    changes |= {"tasks.sampler": "adaptive", "tasks.temperature": 0.05, "tasks.speakers": "where_known"}
+    plan = experiment(Path("unused"), *changes.items())
+    whole = run(plan, tmp_path / "whole")
+    for number, stop in enumerate((3, 8)):
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path / "cut", resume=number > 0, report=stop_at(stop))
+    run(plan, tmp_path / "cut", resume=True)
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert log(tmp_path / "whole") == log(tmp_path / "cut")
+    ours, theirs = (read_tensors(tmp_path / where / "trainer.safetensors") for where in ("whole", "cut"))
+    for key in [key for key in ours if key.startswith("sampler/")]:
+        assert torch.equal(ours[key], theirs[key]), key
+    drawn = json.loads((tmp_path / "whole" / "drawn.json").read_text())
+    assert drawn == json.loads((tmp_path / "cut" / "drawn.json").read_text())
+    assert (drawn["sampler"], drawn["episodes"]) == ("adaptive", 20)
+    rows = {row["group"]: row for row in drawn["groups"]}
+    assert {name: row["speakers"] for name, row in rows.items()} == {"xx * xx": "disjoint", "yy * yy": "any"}
+    levels = whole.training.arrays["level"]
+    hard = rows[whole.training.groups[int(levels.argmax())].name]
+    assert hard["probability"] > 0.5  # what costs more is drawn more
+    assert hard["recent_loss"] == pytest.approx(float(levels.max()))
+    assert min(row["probability"] for row in rows.values()) >= 0.125
+    assert sum(row["probability"] for row in rows.values()) == pytest.approx(1)
+    mean = sum(row["loss"] for row in log(tmp_path / "whole")) / 10
+    assert sum(row["mean_loss"] * row["share"] for row in rows.values()) == pytest.approx(mean)
+
+
+def test_a_second_training_with_the_same_tasks_starts_its_log_and_its_sampling_anew(
+    corpus: Path, tmp_path: Path
+) -> None:
+    plan = experiment(corpus, ("tasks.sampler", "adaptive"))
+    tasks = select_tasks(plan)
+    for out in ("a", "b"):
+        learn(plan, tasks, tmp_path / out)
+    assert (tmp_path / "a" / "drawn.json").read_text() == (tmp_path / "b" / "drawn.json").read_text()
 
 
 def test_a_crash_between_checkpoints_repeats_the_steps_since(corpus: Path, tmp_path: Path) -> None:
@@ -466,3 +528,42 @@ def test_ctrl_c_on_the_command_line_keeps_a_model_that_goes_on(corpus: Path, tmp
         run(plan, out, resume=True, report=stop_at(n_steps + 2))
     assert [row["step"] for row in log(out)] == list(range(1, n_steps + 3))
     assert load_model(out).about["steps"] == n_steps + 2
+
+
+# ------------------------------------------------------------------------------------------------------- augmentation
+
+
+def inputs(plan: Experiment, tasks: Tasks, step: int = 0) -> torch.Tensor:
+    return torch.cat([x.inputs for e in training_episodes(plan, tasks, step) for x in (e.support, e.query)])
+
+
+def test_an_episode_without_augmentation_is_what_is_validated_on(corpus: Path) -> None:
+    off = {"warp": 0, "noise_share": 0, "masks": 0, "crop_jitter": 0}
+    plans = [experiment(corpus, ("augment", value)) for value in ({"enabled": False}, off, {})]
+    tasks = select_tasks(plans[0])
+    plain = [as_episode(tasks.bank, e.draw, plans[0].model.front_end) for e in training_episodes(plans[0], tasks, 0)]
+    expected = torch.cat([x.inputs for e in plain for x in (e.support, e.query)])
+    assert torch.equal(inputs(plans[0], tasks), expected)
+    torch.testing.assert_close(inputs(plans[1], tasks), expected)
+    assert not torch.allclose(inputs(plans[2], tasks), expected, atol=0.1)
+
+
+def test_items_are_drawn_as_variants_by_their_share_and_validation_never_is(corpus: Path) -> None:
+    off = {"warp": 0, "noise_share": 0, "masks": 0, "crop_jitter": 0, "variants": 2}
+    plans = {share: experiment(corpus, ("augment", {**off, "variant_share": share})) for share in (0.5, 1.0)}
+    plain = select_tasks(experiment(corpus))
+    for share, plan in plans.items():
+        tasks = select_tasks(plan)
+        assert tasks.bank.n_variants == 2
+        drawn, clean = inputs(plan, tasks), inputs(experiment(corpus, ("augment", {"enabled": False})), tasks)
+        same = (drawn - clean).flatten(1).abs().amax(1) < 1e-5
+        assert (0.2 < float(same.float().mean()) < 0.8) if share < 1 else not bool(same.any())
+        assert torch.equal(inputs(plan, tasks), drawn)
+        front_end = plan.model.front_end
+        ours, theirs = (as_episode(t.bank, t.validation.episode(0, 0), front_end) for t in (tasks, plain))
+        assert torch.equal(ours.query.inputs, theirs.query.inputs)
+
+
+def test_no_variants_are_computed_that_nobody_draws(corpus: Path) -> None:
+    for augment in ({"variants": 2, "enabled": False}, {"variants": 2, "variant_share": 0}):
+        assert select_tasks(experiment(corpus, ("augment", augment))).bank.n_variants == 0

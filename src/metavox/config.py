@@ -49,6 +49,8 @@ class EncoderConfig(Strict):
     cepstra: float = Field(1.4, ge=0)
     """Weight of cepstral coefficients beside the learned part of a frame, 0 for none. What is learned on few languages
     then corrects what is known of all."""
+    cepstra_in_training: float = Field(0.5, ge=0)
+    """The same weight while the body is trained. Less than in use, the body leans on the cepstra less."""
 
 
 class LearnerConfig(Strict):
@@ -91,10 +93,16 @@ class DataConfig(Strict):
 
     corpora: tuple[str, ...] = ()
     """Folders, or names of folders in METAVOX_DATA. A named one that is absent there is skipped with a line."""
+    sentences: tuple[str, ...] = ()
+    """Corpora of transcribed sentences, named alike. Words that enough people say are cut from them (see ``metavox data
+    align``) and make tasks as the words of ``corpora`` do."""
     synth: dict[str, Any] | None = None
     """Synthetic words (see ``data.synth.SynthSpec``), or none."""
     leave_out_corpora: tuple[str, ...] = ()
     leave_out_languages: tuple[str, ...] = ()
+    leave_out_speakers: float = Field(0.0, ge=0, lt=1)
+    """Share of the speakers of each real corpus that no episode hears; recordings without a speaker are left out one by
+    one."""
     real_share: float = Field(0.6, ge=0, le=1)
     """Share of training episodes from real recordings, where there are both kinds."""
     validation_share: float = Field(0.1, gt=0, lt=0.9)

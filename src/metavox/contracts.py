@@ -149,6 +149,10 @@ class Grads:
 
     values: dict[str, Tensor]
     metrics: dict[str, float] = field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    """Loss of each episode."""
+    guessing: tuple[float, ...] = ()
+    """What guessing costs in each episode: the logarithm of the number of classes."""
 
 
 # -------------------------------------------------------------------------------------------------------- protocols

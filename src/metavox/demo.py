@@ -85,6 +85,7 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
     rows, summaries = _evaluate(models, sets, tasks.bank, seed, report)  # 4., 5.
     overall, paired = _tables(rows, summaries, seed)
     enrolment = _enrol(models["prototypes"], tasks.bank, sets, out, seed)
+    drawn = json.loads((out / TRAINED[0] / "drawn.json").read_text(encoding="utf-8"))
     data = ReportData(
         title="Words from a handful of recordings",
         subtitle="Meta-trained on some languages, transferred to others, beside what needs no training",
@@ -97,7 +98,9 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
         embedding=_embedding(models["prototypes"], tasks.bank, sets, seed),
         enrolled=enrolment.words,
         enrolment=enrolment.rows,
-        drawn=dict(tasks.training.drawn),
+        drawn=drawn["classes"],
+        groups=drawn["groups"],
+        drawn_for=TITLES[TRAINED[0]],
         steps=_steps(tasks, sets, minutes),
     )
     write_report(out / "report.html", data)
@@ -139,7 +142,6 @@ def _train(name: str, tasks: Tasks, out: Path, seconds: float, seed: int, report
         before = time.perf_counter()
         outer(learner.train(), TASKS["commands"](), training_episodes(probe, tasks, step))
         times.append(time.perf_counter() - before)
-    tasks.training.drawn.clear()
     # The first step allocates; a tenth of the time goes to validation and checkpoints.
     n_steps = max(10, round(0.9 * seconds / float(np.median(times[1:]))))
     experiment = _experiment(name, seed, n_steps)

@@ -24,15 +24,17 @@ import torch
 import yaml
 from torch import nn
 
-from .augment import add_noise, jitter_bounds, mask_blocks, warp_frequency
+from .augment.spectral import change_features, jitter_bounds, mask_blocks
 from .calibration import reference_scores
 from .checkpoint import build, read_tensors, save_model, write_json, write_tensors, write_text
-from .config import Experiment, ModelConfig
+from .config import AugmentConfig, Experiment, ModelConfig
 from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError
 from .data.bank import Bank
-from .data.episodes import EpisodeSpec, TaskSampler
+from .data.episodes import EpisodeSpec
+from .data.samplers import TaskSampler
 from .data.selection import Tasks
 from .features import window
+from .learners.outer import joint
 from .learners.presets import LEARNERS
 from .tasks import TASKS
 
@@ -50,7 +52,7 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
     if config.learner.name not in LEARNERS or LEARNERS[config.learner.name].outer is None:
         trainable = ", ".join(name for name, preset in LEARNERS.items() if preset.outer is not None)
         raise InputError(f"model.learner.name is {config.learner.name!r}; learners that can be trained: {trainable}.")
-    if config.learner.name == "joint":
+    if LEARNERS[config.learner.name].outer is joint:
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
         config = config.model_copy(update={"learner": learner})
     return build(config, seed=experiment.train.seed), config
@@ -102,9 +104,9 @@ def learn(
     learner, config = initialise(experiment, tasks)
     train = experiment.train
     trainer = Trainer(learner, torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay))
+    tasks.training.restart()
     if resume:
-        _restore(trainer, out)
-        _draw_again(experiment, tasks, trainer.step)
+        _restore(trainer, tasks.training, out)
     else:
         _claim(experiment, out)
     outer, task = LEARNERS[config.learner.name].outer, TASKS["commands"]()
@@ -124,6 +126,8 @@ def learn(
                     f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step "
                     f"{trainer.step}; train anew with a lower train.lr or model.learner.inner_lr and another --out."
                 )
+            losses = grads.losses or [grads.metrics["loss"]] * len(episodes)
+            tasks.training.record(trainer.step, [episode.draw for episode in episodes], losses, grads.guessing)
             trainer.step += 1
             last = trainer.step == train.steps
             if trainer.step % train.validate_every == 0 or last:
@@ -131,16 +135,16 @@ def learn(
             trainer.cpu_s += time.process_time() - started
             log.write(trainer, grads, validated=trainer.step % train.validate_every == 0 or last)
             if trainer.step % train.checkpoint_every == 0 or last:
-                _save(trainer, out)
+                _save(trainer, tasks.training, out)
             if report is not None:
                 loss, accuracy = grads.metrics["loss"], grads.metrics["accuracy"]
                 report(Step(trainer.step, train.steps, loss, accuracy, trainer.validation, trainer.skipped))
     finally:  # also after Ctrl-C and on an error: what was learned is kept, as a model that can be used
         learner.eval()
-        _save(trainer, out)
+        _save(trainer, tasks.training, out)
         save_model(out, learner, config, _about(experiment, tasks, trainer))
         log.close()
-    write_json(out / "drawn.json", dict(tasks.training.drawn.most_common()))
+    write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
     return learner
 
 
@@ -166,13 +170,13 @@ def until_interrupted(more: Callable[[], bool]) -> Iterator[None]:
 
 
 def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:
-    """The episodes of one outer step, a function of seed and step alone."""
+    """The episodes of one outer step, a function of seed and step, and of earlier losses where sampling adapts."""
     front_end, seed = experiment.model.front_end, experiment.train.seed
     episodes = []
     for i in range(experiment.episodes.batch):
         draw = tasks.training.episode(step, i)
-        if experiment.data.augment:
-            episodes.append(_augmented(tasks.bank, draw, front_end, [seed, step, i, 2]))
+        if experiment.augment.enabled:
+            episodes.append(_augmented(tasks.bank, draw, front_end, experiment.augment, [seed, step, i, 2]))
         else:
             episodes.append(as_episode(tasks.bank, draw, front_end))
     return episodes
@@ -185,18 +189,22 @@ def as_episode(bank: Bank, draw: Draw, front_end: FrontEnd) -> Episode:
     return Episode(support, bank.batch(draw.query, draw.query_labels, n, front_end), draw)
 
 
-def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, seed: list[int]) -> Episode:
-    """The windows of a draw, cropped elsewhere, spoken by other vocal tracts, in noise, with blocks missing."""
+def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, change: AugmentConfig, seed: list[int]) -> Episode:
+    """The windows of a draw, each of some variant of its clip, changed as ``change`` says."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     positions = np.concatenate([draw.support, draw.query])
-    n_frames = np.asarray([bank.n_frames(position) for position in positions.tolist()])
-    whole = np.stack([np.zeros_like(n_frames), n_frames], 1)
-    bounds = jitter_bounds(bank.bounds[positions], n_frames, rng) if front_end.crop else whole
-    raw, lengths = bank.padded(positions, bounds)
-    raw = add_noise(warp_frequency(raw, generator), lengths, generator)
+    variant = None
+    if bank.n_variants and change.variant_share:
+        varied = rng.random(len(positions)) < change.variant_share
+        variant = np.where(varied, rng.integers(1, bank.n_variants + 1, len(positions)), 0)
+    bounds = bank.window_bounds(positions, variant, crop=front_end.crop)
+    if front_end.crop and change.crop_jitter:
+        bounds = jitter_bounds(bounds, bank.n_frames(positions, variant), rng, change.crop_jitter)
+    raw, lengths = bank.padded(positions, bounds, variant)
+    raw = change_features(raw, lengths, change, front_end, generator)
     inputs, lengths = window(raw, torch.zeros_like(lengths), lengths, front_end)
-    inputs = mask_blocks(inputs, generator)
+    inputs = mask_blocks(inputs, lengths, generator, n_masks=change.masks, widest=change.mask_width)
     labels = torch.from_numpy(np.concatenate([draw.support_labels, draw.query_labels]))
     n, k = len(draw.classes), len(draw.support)
     support = Batch(inputs[:k], lengths[:k], labels[:k], n)
@@ -272,31 +280,25 @@ def _claim(experiment: Experiment, out: Path) -> None:
     write_text(out / "experiment.yaml", text)
 
 
-def _draw_again(experiment: Experiment, tasks: Tasks, n_steps: int) -> None:
-    """Bring the log of who was drawn to where the training stopped. Drawing touches no audio."""
-    tasks.training.drawn.clear()
-    for step in range(n_steps):
-        for i in range(experiment.episodes.batch):
-            tasks.training.episode(step, i)
-
-
-def _save(trainer: Trainer, out: Path) -> None:
+def _save(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
     tensors = {f"value/{name}": value for name, value in trainer.learner.state_dict().items()}
     for name, value in trainer.learner.named_parameters():
         for key, moment in trainer.optimizer.state.get(value, {}).items():
             tensors[f"{key}/{name}"] = torch.as_tensor(moment)
+    tensors |= {f"sampler/{name}": torch.from_numpy(array) for name, array in sampler.arrays.items()}
     known = math.nan if trainer.validation is None else trainer.validation
     tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
     write_tensors(out / "trainer.safetensors", tensors)
 
 
-def _restore(trainer: Trainer, out: Path) -> None:
+def _restore(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
     if not (out / "trainer.safetensors").exists():
         return  # it was stopped before its first checkpoint
     tensors = read_tensors(out / "trainer.safetensors")
     try:
         step, skipped, cpu_s, validation = tensors.pop("trainer").tolist()
         values = {name: tensors[f"value/{name}"] for name in trainer.learner.state_dict()}
+        sampler.restore({name: tensors[f"sampler/{name}"].numpy() for name in sampler.arrays})
         trainer.learner.load_state_dict(values)
         for name, parameter in trainer.learner.named_parameters():
             moments = {

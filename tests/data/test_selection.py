@@ -1,5 +1,6 @@
 """Which words train and which validate: no class does both, and what is left out is nowhere."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import sounds
 from metavox.config import Experiment
 from metavox.contracts import Draw, FrontEnd, InputError, Utterance
 from metavox.data import selection
+from metavox.data.axes import along
 from metavox.data.bank import Bank
 from metavox.data.corpora import Recordings
 from metavox.data.selection import Tasks, select_tasks
@@ -35,7 +37,7 @@ SYNTHETIC = [*utterances("synth", "en", range(40)), *utterances("synth", "sw", r
 def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``gather`` would open: names alone, for selection touches no audio."""
 
-    def gather(config: Any, front_end: FrontEnd, report: Any) -> Recordings:
+    def gather(config: Any, front_end: FrontEnd, report: Any, variants: Any = None) -> Recordings:
         some = [u for u in REAL if u.corpus not in config.leave_out_corpora] if config.corpora else []
         both = some + (SYNTHETIC if config.synth is not None else [])
         bank = Bank.__new__(Bank)
@@ -48,6 +50,12 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
 def selected(seed: int = 0, train: dict[str, Any] | None = None, **data: Any) -> Tasks:
     data = {"corpora": ["all"], "synth": {}, **data}
     return select_tasks(Experiment.model_validate({"data": data, "train": {"seed": seed, **(train or {})}}))
+
+
+def along_tasks(asked: dict[str, Any], **data: Any) -> Tasks:
+    """As ``selected``, with a ``tasks`` section."""
+    data = {"corpora": ["all"], "synth": {}, **data}
+    return select_tasks(Experiment.model_validate({"data": data, "tasks": asked}))
 
 
 def draws(sampler: Any, n: int = 150) -> list[Draw]:
@@ -134,6 +142,141 @@ def test_few_words_validate_on_the_training_words() -> None:
         tasks = selected(synth=None)
     assert {name for g in tasks.training.groups for name in g.classes} == {"en:w0", "en:w1"}
     assert draws(tasks.validation, 3)
+
+
+# --------------------------------------------------------------------------------------------------- other axes
+
+
+def people(corpus: str, lang: str, n_speakers: int, n_words: int = 6, n_takes: int = 4) -> list[Utterance]:
+    return [
+        replace(u, id=f"{u.id}-{s}", speaker=f"s{s}", gender="fm"[s % 2])
+        for s in range(n_speakers)
+        for u in utterances(corpus, lang, range(n_words), n_takes)
+    ]
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> list[Utterance]:
+    """Two corpora of named speakers and one of unnamed ones."""
+    some = [*people("one", "en", 6), *people("two", "lt", 5), *utterances("nobody", "en", range(8), 4)]
+    monkeypatch.setitem(globals(), "REAL", some)
+    return some
+
+
+def values(tasks: Tasks, draw: Draw, axis: str) -> list[str | None]:
+    return along(tasks.bank.utterances, axis, positions=[*draw.support.tolist(), *draw.query.tolist()])
+
+
+@pytest.mark.parametrize(
+    ("classes", "within"),
+    [
+        ("word", "corpus*language*speaker"),
+        ("speaker", "language"),
+        ("speaker", "corpus*language"),
+        ("language", ""),
+        ("word", "gender"),
+        ("word*speaker", "corpus"),
+        ("gender", "corpus*language"),
+    ],
+)
+def test_what_is_told_apart_and_what_is_shared_is_as_asked(crowd: list[Utterance], classes: str, within: str) -> None:
+    """In training and in validation tasks; nobody without a speaker is in a task that needs one."""
+    tasks = along_tasks({"classes": classes, "within": within}, synth=None, validation_share=0.5)
+    trained: set[int] = set()
+    for sampler in (tasks.training, tasks.validation):
+        for draw in draws(sampler, 15):
+            positions = [*draw.support.tolist(), *draw.query.tolist()]
+            labels = [*draw.support_labels.tolist(), *draw.query_labels.tolist()]
+            told = values(tasks, draw, classes)
+            assert told == [draw.classes[label] for label in labels]
+            shared = set(values(tasks, draw, within))
+            assert len(shared) == 1
+            assert None not in shared
+            assert not set(draw.support.tolist()) & set(draw.query.tolist())
+            if sampler is tasks.training:
+                trained.update(positions)
+            elif not {name for g in tasks.training.groups for name in g.classes} & set(draw.classes):
+                assert not trained & set(positions)
+    unnamed = any("speaker" in part for part in (classes, within))
+    assert ("32 of 296 recordings have no known speaker and are in no task." in tasks.notes) is unnamed
+
+
+def test_who_cannot_give_a_task_is_said_by_name(crowd: list[Utterance]) -> None:
+    tasks = along_tasks({"speakers": "disjoint"}, synth=None)
+    assert {g.name for g in tasks.training.groups} == {"one * en", "two * lt"}
+    (said,) = tasks.notes
+    assert said == (
+        "1 of 3 groups (nobody * en) have no two classes of 3 takes with queries by other speakers and are in no task."
+    )
+    for draw in draws(tasks.training, 40):
+        speakers = [{tasks.bank.utterances[p].speaker for p in side} for side in (draw.support, draw.query)]
+        assert not speakers[0] & speakers[1]
+    known = along_tasks({"speakers": "where_known"}, synth=None)
+    assert known.notes == ("Speakers are kept apart in 2 of 3 groups.",)
+    with pytest.raises(
+        InputError, match=r"1 of 1 do not name all speakers\); set tasks\.speakers to where_known or any"
+    ):
+        along_tasks({"speakers": "disjoint"}, synth=None, leave_out_corpora=["one", "two"], corpora=["one", "two", "a"])
+
+
+def test_no_group_with_two_classes_is_refused_by_the_names_of_the_axes(crowd: list[Utterance]) -> None:
+    with pytest.raises(InputError, match="No group of one corpus and language has two classes along accent"):
+        along_tasks({"classes": "accent"}, synth=None)
+
+
+@pytest.mark.parametrize("real_share", [0.2, 0.7])
+@pytest.mark.parametrize("name", ["uniform", "tempered", "adaptive"])
+def test_every_sampler_keeps_the_share_of_real_tasks(real_share: float, name: str) -> None:
+    tasks = along_tasks({"sampler": name, "alpha": 1.0}, real_share=real_share)
+    real = np.asarray([kind == "real" for kind in tasks.training.kinds])
+    for step in range(5):
+        assert tasks.training.chances[real].sum() == pytest.approx(real_share)
+        some = [tasks.training.episode(step, i) for i in range(3)]
+        tasks.training.record(step, some, [0.1, 1.0, 3.0])
+    assert (tasks.training.adaptivity is not None) == (name == "adaptive")
+    if name == "tempered":
+        sizes = np.asarray([len(group.positions) for group in tasks.training.groups])[real]
+        np.testing.assert_allclose(tasks.training.chances[real] / real_share, sizes / sizes.sum())
+    assert tasks.validation.adaptivity is None
+
+
+def test_a_share_holds_where_some_groups_of_a_kind_cannot_be_drawn() -> None:
+    single = [*utterances("single", "xx", range(9), 1), *REAL]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "REAL", single)
+        tasks = selected(real_share=0.5)
+    real = np.asarray([kind == "real" for kind in tasks.training.kinds])
+    assert tasks.training.chances[real].sum() == pytest.approx(0.5)
+    assert tasks.notes == ("1 of 6 groups (single * xx) have no two classes of 3 takes and are in no task.",)
+
+
+def test_recordings_of_no_language_are_a_group_of_their_corpus() -> None:
+    plain = [replace(u, lang=None) for u in utterances("plain", "en", range(8))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "REAL", plain)
+        tasks = selected(synth=None)
+    assert [g.name for g in tasks.training.groups] == ["plain * unnamed language"]
+    assert tasks.notes == ()
+
+
+def test_measured_axes_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
+    root = sounds.manifest_corpus(tmp_path / "words", sounds.WORDS[:6], ("anna", "bela"), 6)
+    seen: list[str] = []
+    tasks = select_tasks(
+        Experiment.model_validate(
+            {
+                "data": {"corpora": [str(root)]},
+                "episodes": {"ways": 3, "shots": 1},
+                "tasks": {"within": "corpus*language*effort"},
+            }
+        ),
+        lambda what, done, total: seen.append(what),
+    )
+    assert "measuring" in seen
+    assert {g.name for g in tasks.training.groups} <= {f"words * xx * {name}" for name in ("soft", "normal", "loud")}
+    assert draws(tasks.training, 5)
 
 
 def test_our_own_words_are_selected_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

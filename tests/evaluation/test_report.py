@@ -80,6 +80,13 @@ def a_log(n=200):
     return lines
 
 
+def group_row(name, episodes, share, **more):
+    return {
+        **{"group": name, "kind": "real", "episodes": episodes, "share": share, "classes": 2, "of_classes": 4},
+        **{"utterances": 1234, "of_utterances": 5678, "mean_loss": 1.2345, **more},
+    }
+
+
 def a_report(**more):
     rng = np.random.default_rng(0)
     labels = [word for word in WORDS for _ in range(6)]
@@ -98,6 +105,8 @@ def a_report(**more):
             {"spoken": "muzika", "heard": None, "score": -0.9, "threshold": -0.4, "right": True},
         ],
         "drawn": {"en:yes": 9, "en:no": 3, "zh:零": 4},
+        "groups": [group_row("words * en", 6, 0.75), group_row("слова * zh", 2, 0.25, mean_loss=None)],
+        "drawn_for": "prototypes",
         "steps": {"task selection": "Nine tasks.", "evaluation": "Ten episodes."},
     }
     return ReportData(**{**values, **more})
@@ -120,13 +129,18 @@ def test_the_page_is_whole_loads_nothing_and_shows_words_of_any_script():
 
 
 def test_anchors_lead_to_the_parts_that_are_there():
-    for report in (a_report(), ReportData("only a title"), a_report(confusion=None, drawn={}, embedding=None)):
+    for report in (
+        a_report(),
+        ReportData("only a title"),
+        a_report(confusion=None, drawn={}, groups=[], embedding=None),
+    ):
         page = Page(render(report))
         assert {a["href"][1:] for a in page.named("a")} == {s["id"] for s in page.named("section")}
 
 
 @pytest.mark.parametrize(
-    "part", ["summaries", "paired", "training", "confusion", "embedding", "enrolment", "drawn", "steps", "about"]
+    "part",
+    ["summaries", "paired", "training", "confusion", "embedding", "enrolment", "drawn", "groups", "steps", "about"],
 )
 def test_any_part_may_be_missing(part):
     default = ReportData.__dataclass_fields__[part]
@@ -162,6 +176,8 @@ def test_words_and_names_are_never_markup():
         enrolled=[hostile],
         enrolment=[{"spoken": hostile, "heard": hostile, "score": 1.0, "threshold": 0.0, "right": True}],
         drawn={hostile + ":x": 3},
+        groups=[group_row(hostile, 3, 1.0, kind=hostile)],
+        drawn_for=hostile,
         steps={hostile: hostile},
     )
     html = render(report)
@@ -204,6 +220,22 @@ def test_the_same_data_give_the_same_page():
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts
+
+
+def test_who_was_drawn_is_told_by_group_with_its_share_and_its_loss():
+    page = Page(render(a_report()))
+    for text in ("Who was drawn", "prototypes", "words * en", "слова * zh", "2 of 4", "1,234 of 5,678", "1.23", "75.0"):
+        assert text in page.text, text
+    assert "next chance" not in page.text
+    rows = [group_row("a", 3, 0.6, probability=0.7, recent_loss=0.9), group_row("b", 2, 0.4, probability=0.3)]
+    page = Page(render(a_report(groups=rows, drawn={})))
+    assert "next chance" in page.text
+    assert "70.0" in page.text
+    assert "median a class" not in page.text
+
+
+def test_groups_that_were_never_drawn_divide_nothing():
+    Page(render(a_report(groups=[group_row("a", 0, 0.0, mean_loss=None)])))
 
 
 def test_classes_that_were_never_drawn_divide_nothing():

@@ -169,6 +169,29 @@ def test_draws_are_told_by_language_and_none_is_lost():
     assert found[-1].language == "20 other languages"
 
 
+def a_group(name, episodes, loss=1.0, **more):
+    return {
+        **{"group": name, "kind": "real", "episodes": episodes, "share": episodes / 100, "classes": 2, "of_classes": 4},
+        **{"utterances": 10, "of_utterances": 30, "mean_loss": loss, **more},
+    }
+
+
+def test_groups_are_told_by_their_share_and_none_is_lost():
+    rows = [a_group(f"g{i}", i, loss=float(i)) for i in range(1, 14)] + [a_group("never", 9, loss=None)]
+    found = tables.drawn_groups(rows, max_rows=5)
+    assert [group.group for group in found] == ["g13", "g12", "g11", "g10", "10 other groups"]
+    assert sum(group.episodes for group in found) == 100
+    assert sum(group.share for group in found) == pytest.approx(1)
+    assert (found[-1].classes, found[-1].utterances) == ((20, 40), (100, 300))
+    assert found[-1].mean_loss == pytest.approx(sum(i * i for i in range(1, 10)) / sum(range(1, 10)))
+    assert found[0].probability is None
+    assert tables.drawn_groups([a_group("", 1, None)])[0].group == "all recordings"
+    assert tables.drawn_groups([a_group("", 1, None)])[0].mean_loss is None
+    chances = tables.drawn_groups([a_group(str(i), 1, probability=0.25, kind="ab"[i % 2]) for i in range(4)], 3)
+    assert [group.probability for group in chances] == [0.25, 0.25, 0.5]
+    assert chances[-1].kind == "a and b"
+
+
 def test_the_most_frequent_mistakes_are_named_with_their_row():
     counts = np.array([[5, 3, 0], [0, 8, 1], [2, 0, 9]])
     assert tables.confused("abc", counts) == [("a", "b", 3, 8), ("c", "a", 2, 11), ("b", "c", 1, 9)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, Draw, Episode, FrontEnd, Output
-from metavox.learners.outer import joined, leave_one_out, query_loss
+from metavox.learners.outer import joined, joint, leave_one_out, query_loss
 from metavox.learners.presets import LEARNERS
 from metavox.losses import cross_entropy
 from metavox.tasks import Commands
@@ -20,6 +20,8 @@ TRAINED = [name for name, preset in LEARNERS.items() if preset.outer is not None
 
 
 def learner_of(name: str, **options: Any) -> Any:
+    if LEARNERS[name].outer is joint:
+        options["n_base_classes"] = 5
     config = ModelConfig(
         front_end=FrontEnd(n_mels=16, n_frames=None),
         encoder=EncoderConfig(channels=8, dim=4, blocks=2),
@@ -63,7 +65,7 @@ def test_support_and_query_are_joined_in_one_padding() -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_gradient_names_and_reaches_every_trainable_parameter(name: str) -> None:
-    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    learner = learner_of(name)
     outer = LEARNERS[name].outer
     assert outer is not None
     grads = outer(learner, Commands(), [episode()])
@@ -77,7 +79,7 @@ def test_the_gradient_names_and_reaches_every_trainable_parameter(name: str) -> 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_is_frozen_gets_no_gradient(name: str) -> None:
-    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    learner = learner_of(name)
     learner.log_scale.requires_grad_(False)
     outer = LEARNERS[name].outer
     assert outer is not None
@@ -87,7 +89,7 @@ def test_what_is_frozen_gets_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_gradient_is_the_mean_over_episodes(name: str) -> None:
-    learner = learner_of(name, n_base_classes=5 if name == "joint" else 0)
+    learner = learner_of(name)
     outer = LEARNERS[name].outer
     assert outer is not None
     episodes = [episode(seed) for seed in (0, 1, 2)]
@@ -96,6 +98,19 @@ def test_the_gradient_is_the_mean_over_episodes(name: str) -> None:
     same(together.values, {key: sum(one.values[key] for one in each) / 3 for key in together.values})
     for key in ("loss", "accuracy"):
         assert together.metrics[key] == pytest.approx(np.mean([one.metrics[key] for one in each]))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_episode_has_its_loss_and_what_guessing_costs(name: str) -> None:
+    learner = learner_of(name)
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    episodes = [episode(seed) for seed in (0, 1, 2)]
+    found = outer(learner, Commands(), episodes)
+    assert found.losses == pytest.approx([outer(learner, Commands(), [one]).metrics["loss"] for one in episodes])
+    assert found.metrics["loss"] == pytest.approx(np.mean(found.losses))
+    n_classes = 5 if outer is joint else 3  # joint training tells all classes apart at once
+    assert found.guessing == pytest.approx([np.log(n_classes)] * 3)
 
 
 def test_accuracy_counts_items_where_episodes_differ_in_size() -> None:
@@ -142,7 +157,7 @@ def test_leave_one_out_is_the_mean_over_explicit_splits_with_its_gradient(match:
 @pytest.mark.parametrize("name", TRAINED)
 def test_following_the_gradient_lowers_the_loss(name: str) -> None:
     """A small step along the meta-gradient does what it is for, after inner steps so small that first order will do."""
-    learner = learner_of(name, inner_lr=1e-3, n_base_classes=5 if name == "joint" else 0)
+    learner = learner_of(name, inner_lr=1e-3)
     outer = LEARNERS[name].outer
     assert outer is not None
     before = outer(learner, Commands(), [episode()])

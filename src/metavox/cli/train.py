@@ -36,6 +36,8 @@ def train(
         tasks = select_tasks(experiment, report)
         if tasks.absent:
             note(f"Not here and left out: {', '.join(tasks.absent)} (METAVOX_DATA names the folder of recordings).")
+        for sentence in tasks.notes:
+            note(sentence)
 
         def show(step: Step) -> None:
             known = "" if step.validation is None else f"  held-out {step.validation:.2f}"

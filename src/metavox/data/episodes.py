@@ -1,34 +1,28 @@
-"""Task selection: who is drawn for an episode, over any axis (word, language, speaker), from a seed.
+"""Episodes: which takes of which classes stand on which side, from a seed.
 
 The only owner of ``n_way``, ``k_shot`` and ``n_query``. Drawing touches no audio and costs the same for a thousand
 and for a million utterances.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from ..contracts import Draw, InputError, Utterance
+from .axes import Facts, along
 
-Axis = Literal["word", "language", "speaker"]
-
-
-def word_of(utterance: Utterance) -> str | None:
-    """A word is a label within its language: English and Arabic `zero` are different classes."""
-    if utterance.label is None:
-        return None
-    return f"{utterance.lang}:{utterance.label}" if utterance.lang else utterance.label
-
-
-AXES: dict[str, Callable[[Utterance], str | None]] = {
-    "word": word_of,
-    "language": lambda utterance: utterance.lang,
-    "speaker": lambda utterance: utterance.speaker,
-}
+_Sides = tuple[np.ndarray, np.ndarray]
+"""Places of the support and of the query takes of one class."""
+Split = tuple[float, int]
+"""Share of the speakers that stand on the side of the support, and the salt that says which."""
+N_SPLITS = 40
+"""Splits of the speakers that are tried for one episode; one at random may leave a side too small."""
+N_SPLITS_IN_TRAINING = 8
+"""A training task takes the widest episode of so few, and need not have all ways."""
+N_SPLITS_SEARCHED = 200
 
 
 @dataclass(frozen=True)
@@ -36,13 +30,14 @@ class EpisodeSpec:
     """N-way K-shot with up to Q queries a class.
 
     ``speakers="disjoint"`` puts every speaker of the episode on one side: nobody who is heard in a query was heard in
-    the support. A class needs ``k_shot`` takes and one query; it is passed over where it has fewer.
+    the support. ``"where_known"`` does so in each index where it can be done. A class needs ``k_shot`` takes and one
+    query; it is passed over where it has fewer.
     """
 
     n_way: int
     k_shot: int
     n_query: int
-    speakers: Literal["any", "disjoint"] = "any"
+    speakers: Literal["any", "disjoint", "where_known"] = "any"
 
     def __post_init__(self) -> None:
         for name, low in (("n_way", 2), ("k_shot", 1), ("n_query", 1)):
@@ -55,27 +50,38 @@ class ClassIndex:
 
     Args:
         utterances: all that positions may refer to.
-        axis: what makes a class.
-        keep: positions that may be drawn; all by default.
+        axis: what makes a class: an axis of ``data.axes``, or a product of several.
+        keep: positions that may be drawn, as a mask or as numbers; all by default.
         classes: classes that may be drawn; all by default.
+        facts: values of axes that are measured.
+        name: what a log calls it.
+
+    Attributes:
+        n_unknown: positions that were left out because the axis is not known there.
     """
 
     def __init__(
         self,
         utterances: Sequence[Utterance],
-        axis: Axis = "word",
+        axis: str | Sequence[str] = "word",
         *,
-        keep: Bool[np.ndarray, " n"] | None = None,
+        keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"] | Sequence[int] | None = None,
         classes: Collection[str] | None = None,
+        facts: Facts | None = None,
+        name: str = "",
     ) -> None:
-        of = AXES[axis]
+        at = np.arange(len(utterances)) if keep is None else np.asarray(keep)
+        positions = (np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)).tolist()
         members: dict[str, list[int]] = {}
         wanted = None if classes is None else set(classes)
-        for position, utterance in enumerate(utterances):
-            name = of(utterance)
-            if name is not None and (keep is None or keep[position]) and (wanted is None or name in wanted):
-                members.setdefault(name, []).append(position)
+        self.n_unknown = 0
+        for position, value in zip(positions, along(utterances, axis, facts, positions), strict=True):
+            if value is None:
+                self.n_unknown += 1
+            elif wanted is None or value in wanted:
+                members.setdefault(value, []).append(position)
         self.axis = axis
+        self.name = name
         self.classes = tuple(sorted(members))
         sizes = [len(members[name]) for name in self.classes]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -83,6 +89,7 @@ class ClassIndex:
         self.positions = np.asarray(flat, np.int64)
         self._speakers = _codes([utterances[position].speaker for position in flat])
         self.names_all_speakers = bool((self._speakers >= 0).all())
+        self._one_speaker = len(flat) > 0 and bool((self._speakers == self._speakers[0]).all())
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -92,10 +99,36 @@ class ClassIndex:
 
     def eligible(self, spec: EpisodeSpec) -> list[int]:
         """Classes with enough takes for the support and one query, by somebody else where speakers are kept apart."""
-        enough = np.flatnonzero(np.diff(self.offsets) >= spec.k_shot + 1).tolist()
-        if spec.speakers == "any" or not self.names_all_speakers:
+        enough: list[int] = np.flatnonzero(np.diff(self.offsets) >= spec.k_shot + 1).tolist()
+        if not self.names_all_speakers or self.resolved(spec).speakers == "any":
             return enough
         return [class_id for class_id in enough if self._n_beside_another(class_id) >= spec.k_shot]
+
+    def resolved(self, spec: EpisodeSpec) -> EpisodeSpec:
+        """The same shape with ``where_known`` decided: disjoint where two classes can have disjoint speakers.
+
+        This looks at every class. For many draws decide once, and draw with what is returned.
+        """
+        if spec.speakers != "where_known":
+            return spec
+        apart = replace(spec, speakers="disjoint")
+        return apart if self.find_split(apart) is not None else replace(spec, speakers="any")
+
+    def find_split(self, spec: EpisodeSpec) -> Split | None:
+        """A split of the speakers that leaves two classes with ``k_shot`` takes on one side and a query on the other.
+
+        None where speakers are not named, or where no such split is found.
+        """
+        if not self.names_all_speakers:
+            return None
+        apart = replace(spec, n_way=2, speakers="disjoint")
+        eligible = self.eligible(apart)
+        rng = np.random.default_rng(0)
+        for _ in range(N_SPLITS_SEARCHED if len(eligible) >= 2 else 0):
+            split = _some_split(rng)
+            if len(self._apart(eligible, apart, split, rng)[0]) == 2:
+                return split
+        return None
 
     def _n_beside_another(self, class_id: int) -> int:
         """Most takes of a class that leave one speaker for the query; 0 where one speaker has said all."""
@@ -109,6 +142,7 @@ class ClassIndex:
             InputError: fewer eligible classes than ``n_way``, or no way to keep speakers apart.
         """
         rng = np.random.default_rng(seed)
+        spec = self.resolved(spec)
         if spec.speakers == "disjoint":
             return self._draw_disjoint(spec, rng)
         chosen: list[int] = []
@@ -130,40 +164,76 @@ class ClassIndex:
             sides.append((picked[: spec.k_shot], picked[spec.k_shot :]))
         return self._as_draw(chosen, sides)
 
+    def draw_among(self, eligible: list[int], spec: EpisodeSpec, rng: np.random.Generator, split: Split | None) -> Draw:
+        """An episode of some of the ``eligible`` classes, as many as there are where they are fewer than ``n_way``.
+
+        Where speakers are kept apart, ``split`` (of ``find_split``) stands in for splits at random that do not do.
+        """
+        if split is None:
+            chosen = [eligible[k] for k in sample_distinct(rng, len(eligible), min(spec.n_way, len(eligible)))]
+            return self.take(chosen, spec, rng)
+        n_way = min(spec.n_way, len(eligible))
+        widest: tuple[list[int], list[_Sides]] = [], []
+        for _ in range(N_SPLITS_IN_TRAINING):
+            order = (eligible[k] for k in _in_random_order(rng, len(eligible)))
+            found = self._apart(order, spec, _some_split(rng), rng)
+            widest = max(widest, found, key=lambda some: len(some[0]))
+            if len(widest[0]) == n_way:
+                break
+        if len(widest[0]) < 2:
+            order = (eligible[k] for k in _in_random_order(rng, len(eligible)))
+            widest = self._apart(order, spec, split, rng)
+        return self._as_draw(*widest)
+
     def require_speakers(self) -> None:
-        """Raise InputError where an utterance does not name its speaker."""
+        """Raise InputError where an utterance does not name its speaker, or one speaker has said all."""
         if not self.names_all_speakers:
             missing = int((self._speakers < 0).sum())
             raise InputError(
                 f"Disjoint speakers were asked for and {missing} of {len(self.positions)} utterances name no speaker; "
                 "label them or use --speakers any."
             )
+        if self._one_speaker:
+            raise InputError(
+                f"Disjoint speakers were asked for and all {len(self.positions)} utterances are by one speaker; add "
+                "recordings by somebody else or use --speakers any."
+            )
 
     def _draw_disjoint(self, spec: EpisodeSpec, rng: np.random.Generator) -> Draw:
         self.require_speakers()
         most = 0
-        for _ in range(40):  # a split of the speakers at random may leave a side too small: split again
-            share = rng.uniform(0.3, 0.7)
-            salt = int(rng.integers(2**31))
-            chosen, sides = [], []
-            for class_id in _in_random_order(rng, len(self)):
-                span = np.arange(self.offsets[class_id], self.offsets[class_id + 1])
-                on_support = _coin(self._speakers[span], salt) < share
-                support, query = span[on_support], span[~on_support]
-                if len(support) >= spec.k_shot and len(query) >= 1:
-                    chosen.append(class_id)
-                    support = support[sample_distinct(rng, len(support), spec.k_shot)]
-                    query = query[sample_distinct(rng, len(query), min(spec.n_query, len(query)))]
-                    sides.append((support, query))
-                    if len(chosen) == spec.n_way:
-                        return self._as_draw(chosen, sides)
+        for _ in range(N_SPLITS):
+            split = _some_split(rng)
+            chosen, sides = self._apart(_in_random_order(rng, len(self)), spec, split, rng)
+            if len(chosen) == spec.n_way:
+                return self._as_draw(chosen, sides)
             most = max(most, len(chosen))
         raise InputError(
             f"At most {most} classes have {spec.k_shot} takes and a query by other speakers, and {spec.n_way} were "
             "asked for; ask for fewer ways or shots, or use --speakers any."
         )
 
-    def _as_draw(self, chosen: list[int], sides: list[tuple[np.ndarray, np.ndarray]]) -> Draw:
+    def _apart(
+        self, order: Iterable[int], spec: EpisodeSpec, split: Split, rng: np.random.Generator
+    ) -> tuple[list[int], list[_Sides]]:
+        """The first ``n_way`` classes in ``order`` that have takes on both sides of a split, and takes of each."""
+        share, salt = split
+        chosen: list[int] = []
+        sides: list[_Sides] = []
+        for class_id in order:
+            span = np.arange(self.offsets[class_id], self.offsets[class_id + 1])
+            on_support = _coin(self._speakers[span], salt) < share
+            support, query = span[on_support], span[~on_support]
+            if len(support) >= spec.k_shot and len(query) >= 1:
+                chosen.append(class_id)
+                support = support[sample_distinct(rng, len(support), spec.k_shot)]
+                query = query[sample_distinct(rng, len(query), min(spec.n_query, len(query)))]
+                sides.append((support, query))
+                if len(chosen) == spec.n_way:
+                    break
+        return chosen, sides
+
+    def _as_draw(self, chosen: list[int], sides: list[_Sides]) -> Draw:
         def gather(side: int) -> tuple[np.ndarray, np.ndarray]:
             flat = np.concatenate([pair[side] for pair in sides])
             labels = np.repeat(np.arange(len(sides)), [len(pair[side]) for pair in sides])
@@ -184,6 +254,11 @@ class ClassIndex:
 def _codes(names: Sequence[str | None]) -> Int[np.ndarray, " n"]:
     table: dict[str, int] = {}
     return np.asarray([-1 if name is None else table.setdefault(name, len(table)) for name in names], np.int64)
+
+
+def _some_split(rng: np.random.Generator) -> Split:
+    share = float(rng.uniform(0.3, 0.7))
+    return share, int(rng.integers(2**31))
 
 
 def _coin(codes: np.ndarray, salt: int) -> np.ndarray:
@@ -213,53 +288,3 @@ def _in_random_order(rng: np.random.Generator, n: int) -> Iterator[int]:
         j = int(rng.integers(i, n))
         swapped[i], swapped[j] = swapped.get(j, j), swapped.get(i, i)
         yield swapped[i]
-
-
-@dataclass
-class TaskSampler:
-    """Training tasks: a stream of draws, each from one group of classes (a language of one corpus, say).
-
-    All words of a task come from one group, as all words of a household do. Mixing corpora within a task would let a
-    learner tell words apart by microphone, speaker or language instead of by what was said.
-
-    ``episode(step, i)`` depends on the seed and its arguments alone, so training resumes exactly. A group with fewer
-    classes than ``n_way`` gives all it has.
-    """
-
-    groups: Sequence[ClassIndex]
-    weights: Sequence[float]
-    """How often each group is drawn, in proportion."""
-    spec: EpisodeSpec
-    seed: int
-    drawn: Counter = field(default_factory=Counter)
-    """The log of who was drawn: how often each class was in an episode."""
-
-    def __post_init__(self) -> None:
-        if self.spec.speakers != "any":
-            raise InputError("Training tasks draw from all speakers of a group; leave speakers at any.")
-        self._eligible = [group.eligible(self.spec) for group in self.groups]
-        weights = np.asarray(self.weights, np.float64) * [len(ids) >= 2 for ids in self._eligible]
-        if not weights.sum() > 0:
-            most = max((len(ids) for ids in self._eligible), default=0)
-            raise InputError(
-                f"No group has two classes with the {self.spec.k_shot + 1} takes that an episode needs (the largest "
-                f"has {most}); lower episodes.shots or add recordings."
-            )
-        self._chances = weights / weights.sum()
-        names = dict.fromkeys(name for group in self.groups for name in group.classes)
-        self._ids = {name: i for i, name in enumerate(names)}
-
-    @property
-    def n_classes(self) -> int:
-        """Different classes of all groups; ``Draw.class_ids`` are below it, equal for equal names."""
-        return len(self._ids)
-
-    def episode(self, step: int, i: int = 0) -> Draw:
-        """The i-th episode of an outer step."""
-        rng = np.random.default_rng([self.seed, step, i])
-        at = int(rng.choice(len(self.groups), p=self._chances))
-        group, eligible = self.groups[at], self._eligible[at]
-        chosen = [eligible[k] for k in sample_distinct(rng, len(eligible), min(self.spec.n_way, len(eligible)))]
-        draw = group.take(chosen, self.spec, rng)
-        self.drawn.update(draw.classes)
-        return replace(draw, class_ids=np.asarray([self._ids[name] for name in draw.classes], np.int64))

@@ -1,15 +1,26 @@
 """Task selection: which recordings, which classes and which episodes an experiment learns from."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ..config import Experiment
+from ..config import Experiment, TasksConfig
 from ..contracts import InputError
+from .axes import Facts, along, axis_names
 from .bank import Bank
-from .corpora import Recordings, Report, gather
-from .episodes import ClassIndex, EpisodeSpec, TaskSampler
+from .corpora import Recordings, Report, asked_variants, gather
+from .episodes import ClassIndex, EpisodeSpec
+from .holdout import held_out
+from .measures import measured
+from .samplers import WEIGHTS, Adaptivity, TaskSampler, drawable
+
+KINDS = ("real", "synthetic")
+_Group = tuple[ClassIndex, str]
+"""Classes, and their kind."""
+MAX_NAMED = 3
+"""Groups that a note names."""
 
 
 @dataclass(frozen=True)
@@ -20,83 +31,179 @@ class Tasks:
     training: TaskSampler
     validation: TaskSampler
     absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a user should know of who is in no task, a sentence each."""
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Recordings by kind and by what all items of an episode share."""
+
+    found: Recordings
+    config: TasksConfig
+    facts: Facts
+    groups: Sequence[_Group]
+    """Every group of two classes or more, and its kind."""
+    notes: Sequence[str]
+
+    def index(self, positions: Sequence[int] | np.ndarray, name: str, classes: set[str] | None = None) -> ClassIndex:
+        utterances, axis = self.found.bank.utterances, self.config.classes
+        return ClassIndex(utterances, axis, keep=positions, classes=classes, facts=self.facts, name=name)
 
 
 def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
-    """Open the recordings, keep out what is left out, and split the word classes into training and validation.
+    """Open the recordings, keep out what is left out, and split the classes into training and validation.
 
-    A group is one language of one corpus. Real groups share ``data.real_share`` of the episodes equally, synthetic
-    ones the rest.
+    A group is what ``tasks.within`` says, one language of one corpus if nothing is said. Real groups have
+    ``data.real_share`` of the episodes, synthetic ones the rest; within a kind ``tasks.sampler`` decides. Validation
+    tasks are made along the same axes; real groups that hold back too few words for one are validated together.
 
     Raises:
-        InputError: too few classes for the episodes asked for.
+        InputError: too few classes for the episodes asked for, or speakers that cannot be kept apart.
     """
-    found = gather(experiment.data, experiment.model.front_end, report)
-    utterances, asked, train = found.bank.utterances, experiment.episodes, experiment.train
-    rng = np.random.default_rng([train.seed, 1])
-    groups = list(_groups(found, experiment))
-    if not groups:
-        raise InputError("No word class is left to learn from; leave out fewer corpora or languages.")
+    variants = asked_variants(experiment.augment, experiment.train.seed)
+    found = gather(experiment.data, experiment.model.front_end, report, variants)
+    asked, train, tasks = experiment.episodes, experiment.train, experiment.tasks
+    grouped = _grouped(found, experiment, report)
+    if not grouped.groups:
+        raise InputError(_nothing(tasks))
+    trained, held_out = _split(grouped.groups, experiment)
+    training = [(grouped.index(g.positions, g.name, trained), kind) for g, kind in grouped.groups]
+    held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5, tasks.speakers)
+    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries, tasks.speakers)
+    training, notes = _that_can_be_drawn(training, spec)
+    # Where too few classes can be held out, the training classes, without augmentation.
+    validation = _validation(grouped, held_out, held_out_spec) or training
+    adaptivity = Adaptivity(tasks.temperature, tasks.floor) if tasks.sampler == "adaptive" else None
+    share = experiment.data.real_share
+    kinds = [kind for _, kind in training]
+    return Tasks(
+        found.bank,
+        TaskSampler([g for g, _ in training], _weights(training, share, tasks), spec, train.seed, kinds, adaptivity),
+        TaskSampler([g for g, _ in validation], _weights(validation, share), held_out_spec, train.seed + 1),
+        found.absent,
+        (*grouped.notes, *notes),
+    )
+
+
+def _nothing(tasks: TasksConfig) -> str:
+    if (tasks.classes, tasks.within) == ("word", "corpus*language"):
+        return "No word class is left to learn from; leave out fewer corpora or languages."
+    return (
+        f"No group of one {tasks.within.replace('*', ' and ') or 'kind'} has two classes along {tasks.classes}; choose "
+        "other tasks.classes or tasks.within, or leave out fewer corpora or languages."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+
+
+def _grouped(found: Recordings, experiment: Experiment, report: Report | None) -> _Grouped:
+    utterances, tasks = found.bank.utterances, experiment.tasks
+    classes, within = axis_names(tasks.classes), axis_names(tasks.within)
+    progress = None if report is None else partial(report, "measuring")
+    facts: dict[str, Sequence[str | None]] = dict(measured(found.bank, {*classes, *within}, progress))
+    # A corpus that names no language is in one language of its own.
+    shared: Facts = facts
+    if {"corpus", "language"} <= set(within):
+        shared = {**facts, "language": [utterance.lang or "unnamed language" for utterance in utterances]}
+    is_heard = _heard(found, experiment)
+    heard = np.flatnonzero(is_heard).tolist()
+    notes = []
+    for axis, known in [*((axis, facts) for axis in classes), *((axis, shared) for axis in within)]:
+        n_unknown = along(utterances, axis, known, heard).count(None)
+        if n_unknown:
+            notes.append(f"{n_unknown} of {len(heard)} recordings have no known {axis} and are in no task.")
+    grouped = _Grouped(found, tasks, facts, (), notes)
+    groups = []
+    for kind in KINDS:
+        of_kind = np.flatnonzero(is_heard & (found.is_synthetic == (kind == "synthetic"))).tolist()
+        members: dict[str, list[int]] = {}
+        for position, value in zip(of_kind, along(utterances, within, shared, of_kind), strict=True):
+            if value is not None:
+                members.setdefault(value, []).append(position)
+        indexes = (grouped.index(positions, name) for name, positions in members.items())
+        groups += [(index, kind) for index in indexes if len(index) >= 2]
+    return _Grouped(found, tasks, facts, groups, notes)
+
+
+def _heard(found: Recordings, experiment: Experiment) -> np.ndarray:
+    """Positions whose language and speaker are not left out."""
+    utterances, data = found.bank.utterances, experiment.data
+    left_out = set(data.leave_out_languages)
+    heard = np.asarray([utterance.lang not in left_out for utterance in utterances], bool)
+    return heard & (found.is_synthetic | ~held_out(utterances, data.leave_out_speakers, experiment.train.seed))
+
+
+def _split(groups: Sequence[_Group], experiment: Experiment) -> tuple[set[str], set[str]]:
+    """Classes to train on and classes to hold out, about ``data.validation_share`` of each group."""
+    rng = np.random.default_rng([experiment.train.seed, 1])
     held_out: set[str] = set()
-    trained: set[str] = set()  # a word that two groups have is decided once, else one would train what the other tests
-    for keep, _ in groups:
-        names = ClassIndex(utterances, keep=keep).classes
-        decided = held_out | trained
-        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in decided]
+    trained: set[str] = set()  # a class that two groups have is decided once, else one would train what the other tests
+    for group, _ in groups:
+        names = group.classes
+        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held_out and names[i] not in trained]
         wanted = min(round(experiment.data.validation_share * len(names)), len(names) - 2)
         n_more = max(0, wanted - len(held_out.intersection(names)))
         held_out.update(free[:n_more])
         trained.update(free[n_more:])
-    training = [ClassIndex(utterances, keep=keep, classes=trained) for keep, _ in groups]
-    is_real = [real for _, real in groups]
-    held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5)
-    validation, of_real = [], []
-    for keep, real in (*_groups(found, experiment, synthetic_only=True), (_heard(found, experiment, True), True)):
-        index = ClassIndex(utterances, keep=keep, classes=held_out)
-        if len(index.eligible(held_out_spec)) >= 2:
-            validation.append(index)
-            of_real.append(real)
-    if not validation:  # too few words to keep any out: the training words, without augmentation
-        validation, of_real = training, is_real
-    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries)
-    share = experiment.data.real_share
-    return Tasks(
-        found.bank,
-        TaskSampler(training, _weights(is_real, share), spec, train.seed),
-        TaskSampler(validation, _weights(of_real, share), held_out_spec, train.seed + 1),
-        found.absent,
-    )
+    return trained, held_out
 
 
-def _groups(
-    found: Recordings, experiment: Experiment, *, synthetic_only: bool = False
-) -> Iterator[tuple[np.ndarray, bool]]:
-    """Positions of each language of each corpus that has two classes, and whether it is real."""
-    utterances = found.bank.utterances
-    for real in (False,) if synthetic_only else (True, False):
-        heard = _heard(found, experiment, real)
-        members: dict[tuple[str, str | None], list[int]] = {}
-        for position in np.flatnonzero(heard).tolist():
-            utterance = utterances[position]
-            members.setdefault((utterance.corpus, utterance.lang), []).append(position)
-        for positions in members.values():
-            keep = np.zeros(len(utterances), bool)
-            keep[positions] = True
-            if len(ClassIndex(utterances, keep=keep)) >= 2:
-                yield keep, real
+def _validation(grouped: _Grouped, held_out: set[str], spec: EpisodeSpec) -> list[_Group]:
+    """Groups of held-out classes that give a task.
+
+    Real groups that hold back fewer words than an episode has are taken together, whatever their corpus and language;
+    what else ``tasks.within`` names is still shared.
+    """
+    by_word = "word" in axis_names(grouped.config.classes)
+    found, rest = [], []
+    for group, kind in grouped.groups:
+        index = grouped.index(group.positions, group.name, held_out)
+        way = drawable(index, spec)
+        n = len(way.eligible) if way is not None else 0
+        if by_word and kind == "real" and n < spec.n_way:
+            rest += index.positions.tolist()
+        elif n >= 2:
+            found.append((index, kind))
+    rest.sort()
+    shared = [name for name in axis_names(grouped.config.within) if name not in ("corpus", "language")]
+    members: dict[str, list[int]] = {}
+    for position, value in zip(rest, along(grouped.found.bank.utterances, shared, grouped.facts, rest), strict=True):
+        members.setdefault(str(value), []).append(position)
+    pools = [grouped.index(positions, name, held_out) for name, positions in members.items()]
+    return [*found, *((pool, "real") for pool in pools if drawable(pool, spec) is not None)]
 
 
-def _heard(found: Recordings, experiment: Experiment, real: bool) -> np.ndarray:
-    """Real or synthetic positions whose language is not left out."""
-    left_out = set(experiment.data.leave_out_languages)
-    allowed = np.asarray([utterance.lang not in left_out for utterance in found.bank.utterances])
-    return allowed & (found.is_synthetic != real)
+def _that_can_be_drawn(groups: list[_Group], spec: EpisodeSpec) -> tuple[list[_Group], list[str]]:
+    """Groups that give a task, all where none does, and a sentence on the others."""
+    ways = [drawable(group, spec) for group, _ in groups]
+    kept = [pair for pair, way in zip(groups, ways, strict=True) if way is not None]
+    notes = []
+    if kept and len(kept) < len(groups):
+        lost = [group.name for (group, _), way in zip(groups, ways, strict=True) if way is None]
+        named = ", ".join(lost[:MAX_NAMED]) + (", ..." if len(lost) > MAX_NAMED else "")
+        whose = " with queries by other speakers" if spec.speakers == "disjoint" else ""
+        notes.append(
+            f"{len(lost)} of {len(groups)} groups ({named}) have no two classes of {spec.k_shot + 1} takes{whose} and "
+            "are in no task."
+        )
+    if spec.speakers == "where_known":
+        n_apart = sum(way is not None and way.spec.speakers == "disjoint" for way in ways)
+        notes.append(f"Speakers are kept apart in {n_apart} of {len(kept)} groups.")
+    return kept or groups, notes
 
 
-def _weights(is_real: list[bool], real_share: float) -> list[float]:
-    """Real groups share ``real_share`` equally, synthetic ones the rest; one kind alone has all."""
-    n_real = sum(is_real)
-    if n_real in (0, len(is_real)):
-        return [1.0] * len(is_real)
-    n_synthetic = len(is_real) - n_real
-    return [real_share / n_real if real else (1 - real_share) / n_synthetic for real in is_real]
+def _weights(groups: Sequence[_Group], real_share: float, tasks: TasksConfig | None = None) -> list[float]:
+    """Real groups have ``real_share`` of the episodes, synthetic ones the rest, one kind alone has all.
+
+    Within a kind it is as ``tasks.sampler`` says, and equal without ``tasks``.
+    """
+    sampler, alpha = (tasks.sampler, tasks.alpha) if tasks is not None else ("uniform", 0.0)
+    weights = np.zeros(len(groups))
+    for kind, share in zip(KINDS, (real_share, 1 - real_share), strict=True):
+        own = [at for at, (_, k) in enumerate(groups) if k == kind]
+        if own:
+            within = WEIGHTS[sampler](np.asarray([len(groups[at][0].positions) for at in own], np.float64), alpha)
+            weights[own] = (1.0 if len(own) == len(groups) else share) * within / within.sum()
+    return weights.tolist()

@@ -22,6 +22,7 @@ from .tables import (
     checked,
     confused,
     corpus_tables,
+    drawn_groups,
     drawn_languages,
     headline,
     p_value,
@@ -95,6 +96,10 @@ class ReportData:
     """New takes: ``spoken``, ``heard`` (None: refused), ``score``, ``threshold``, ``right``."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """How often each class (``language:word``) was in a training episode."""
+    groups: Sequence[Mapping[str, Any]] = ()
+    """Rows of ``TaskSampler.log``: how often each group of classes was drawn, and what its tasks cost."""
+    drawn_for: str = ""
+    """The learner whose training tasks ``drawn`` and ``groups`` count."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """The five steps by name, each with what was done in this run."""
 
@@ -157,6 +162,8 @@ def _view(report: ReportData) -> dict[str, Any]:
         "enrolment": _enrolment(report),
         "drawn": drawn_languages(report.drawn),
         "n_drawn": len(report.drawn),
+        "groups": (groups := drawn_groups(report.groups)),
+        "largest": max((group.share for group in groups), default=0.0) or 1.0,
     }
 
 

@@ -15,6 +15,7 @@ SPACE = "\u00a0"
 """Keeps a number and its unit on one line."""
 _OPTIONAL = {"episodes": 1, "seed": None, "queries": None, "speakers": None}
 MAX_LANGUAGES = 20
+MAX_GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class DrawnLanguage:
     low: int
     median: float
     high: int
+
+
+@dataclass(frozen=True)
+class DrawnGroup:
+    """How often tasks were made of one group, of how much of it, and what they cost."""
+
+    group: str
+    kind: str
+    episodes: int
+    share: float
+    classes: tuple[int, int]
+    """Drawn, of how many."""
+    utterances: tuple[int, int]
+    mean_loss: float | None
+    probability: float | None
+    """Chance of the next task where sampling adapts."""
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers
@@ -313,6 +330,33 @@ def drawn_languages(drawn: Mapping[str, int], max_rows: int = MAX_LANGUAGES) -> 
         groups[merged] = [count for language in rest for count in groups[language]]
         order.append(merged)
     return [_drawn_language(language, groups[language], total) for language in order]
+
+
+def drawn_groups(rows: Sequence[Mapping[str, Any]], max_rows: int = MAX_GROUPS) -> list[DrawnGroup]:
+    """Rows of ``TaskSampler.log`` by their share, most drawn first; what is beyond ``max_rows`` shares a last row."""
+    order = sorted(rows, key=lambda row: (-row["episodes"], row["group"]))
+    if len(order) <= max_rows:
+        return [_drawn_group(row["group"], [row]) for row in order]
+    rest = order[max_rows - 1 :]
+    first = [_drawn_group(row["group"], [row]) for row in order[: max_rows - 1]]
+    return [*first, _drawn_group(f"{len(rest)} other groups", rest)]
+
+
+def _drawn_group(name: str, rows: Sequence[Mapping[str, Any]]) -> DrawnGroup:
+    costs = [(row["mean_loss"], row["episodes"]) for row in rows if row["mean_loss"] is not None]
+    n_costs = sum(n for _, n in costs)
+    chances = [row["probability"] for row in rows if row.get("probability") is not None]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    return DrawnGroup(
+        group=name or "all recordings",
+        kind=" and ".join(kinds),
+        episodes=sum(row["episodes"] for row in rows),
+        share=sum(row["share"] for row in rows),
+        classes=(sum(row["classes"] for row in rows), sum(row["of_classes"] for row in rows)),
+        utterances=(sum(row["utterances"] for row in rows), sum(row["of_utterances"] for row in rows)),
+        mean_loss=sum(cost * n for cost, n in costs) / n_costs if n_costs else None,
+        probability=sum(chances) if chances else None,
+    )
 
 
 def _drawn_language(language: str, counts: Sequence[int], total: int) -> DrawnLanguage:

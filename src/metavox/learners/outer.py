@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Callable, Sequence
+from math import log
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ..contracts import Batch, Episode, Grads, Output, Task
-from .gradient import GradientLearner
+from .classifier import JointClassifier
 from .metric import Prototypes
 
 
@@ -42,7 +43,7 @@ def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) 
     return _mean_gradient(learner, task, episodes, forward)
 
 
-def joint(learner: GradientLearner, task: Task, episodes: Sequence[Episode]) -> Grads:
+def joint(learner: JointClassifier, task: Task, episodes: Sequence[Episode]) -> Grads:
     """Ordinary supervised training on all classes at once: the baseline that meta-learning has to beat.
 
     It sees the same clips as the other rules; the split into support and query means nothing to it.
@@ -76,7 +77,8 @@ def _mean_gradient(
     """Mean over episodes of the gradient of the task's loss; one graph at a time, so memory does not grow with them."""
     parameters = {name: value for name, value in learner.named_parameters() if value.requires_grad}
     sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
-    loss_sum, hits, n_items = 0.0, 0.0, 0
+    losses, guessing = [], []
+    hits, n_items = 0.0, 0
     for episode in episodes:
         output, target = forward(episode)
         loss = task.loss(output, target)
@@ -84,7 +86,9 @@ def _mean_gradient(
         for name, grad in zip(parameters, grads, strict=True):
             if grad is not None:
                 sums[name] += grad / len(episodes)
-        loss_sum += float(loss.detach())
+        losses.append(float(loss.detach()))
+        guessing.append(log(target.n_classes))
         hits += float(task.score(output, target).sum())
         n_items += len(target)
-    return Grads(sums, {"loss": loss_sum / len(episodes), "accuracy": hits / n_items})
+    metrics = {"loss": sum(losses) / len(episodes), "accuracy": hits / n_items}
+    return Grads(sums, metrics, tuple(losses), tuple(guessing))
