@@ -1,10 +1,12 @@
 """Transfer to word sets nobody trained on: each set in turn, with all its languages, is left out of training.
 
     python benchmarks/leave_one_set_out.py --jobs 2
+    python benchmarks/leave_one_set_out.py --jobs 2 --without sentences --without augmentation
 
 For every set one model is trained with the recipe on everything else (at most ten CPU-minutes), then scored on the
-set beside the untrained baselines, on the same episodes. Differences are paired episode by episode; every set counts
-alike. Nothing is chosen on the results: recipe and seed are fixed before.
+set beside the untrained baselines and beside itself without other vocal tracts, on the same episodes. Differences are
+paired episode by episode; every set counts alike. Nothing is chosen on the results: recipe and seed are fixed before.
+``--without`` trains each fold once more without an ingredient and pairs that with the recipe: what it gave.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from metavox.data.episodes import ClassIndex, EpisodeSpec
 from metavox.data.selection import select_tasks
 from metavox.evaluation.comparison import paired
 from metavox.evaluation.protocols import Protocol, evaluate, fitted, over_corpora, summary
+from metavox.learners.metric import as_it_is
 from metavox.tasks import TASKS
 from metavox.training import learn
 
@@ -35,11 +39,22 @@ SETS = (
 )  # fmt: skip
 RECIPE = Path(__file__).parent.parent / "recipes" / "commands.yaml"
 SHOTS = (1, 5)
+RECIPE_NAME, ONE_TRACT = "recipe", "recipe, one tract"
 BASELINES = ("nearest_mean", "dtw")
+INGREDIENTS = {
+    "sentences": ["data.sentences=[]"],
+    "augmentation": ["augment.enabled=false"],
+    "cepstra": ["model.encoder.cepstra=0"],
+    "synthetic words": ["data.synth=null"],
+}
+"""How the recipe is changed to do without each."""
 
 
-def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list[str]) -> None:
-    """Train without one set and score it; leaves ``result.json`` and ``rows.jsonl`` in ``out``."""
+def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list[str], *, alone: bool) -> None:
+    """Train without one set and score it; leaves ``result.json`` and ``rows.jsonl`` in ``out``.
+
+    ``alone``: without the baselines, for a recipe that lacks an ingredient.
+    """
     torch.set_num_threads(1)
     utterances = open_corpora([require(left_out)], load_experiment(RECIPE).model.front_end).utterances
     languages = sorted({utterance.lang for utterance in utterances if utterance.lang})
@@ -56,8 +71,11 @@ def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list
     if not (out / "model" / "config.json").is_file():
         learn(experiment, tasks, out / "model")
     cpu_minutes = (time.process_time() - before) / 60
-    models = {"recipe": load_model(out / "model")} | {name: load_model(name) for name in BASELINES}
-    cpu_minutes = models["recipe"].about.get("cpu_s", 60 * cpu_minutes) / 60
+    models = {RECIPE_NAME: load_model(out / "model")}
+    cpu_minutes = models[RECIPE_NAME].about.get("cpu_s", 60 * cpu_minutes) / 60
+    if not alone:
+        models |= {ONE_TRACT: load_model(out / "model")} | {name: load_model(name) for name in BASELINES}
+        models[ONE_TRACT].learner.views = as_it_is  # training hears one tract: these are the same weights
     summaries, rows = [], []
     for name, model in models.items():
         bank = open_corpora([require(left_out)], model.config.front_end)
@@ -73,16 +91,38 @@ def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list
     (out / "result.json").write_text(json.dumps({"training": training, "summaries": summaries}, indent=1))
 
 
+def rows_of(folder: Path, sets: Sequence[str] = SETS) -> list[dict[str, Any]]:
+    """All answers of these folds."""
+    return [json.loads(line) for name in sets for line in (folder / name / "rows.jsonl").open()]
+
+
+def asked_of(rows: list[dict[str, Any]], model: str, shots: int) -> list[dict[str, Any]]:
+    """The answers of one model at one number of takes."""
+    return [row for row in rows if row["model"] == model and row["shots"] == shots]
+
+
+def without(folder: Path, lacking: Path, name: str, sets: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """The recipe paired with the recipe that lacks an ingredient."""
+    ours, theirs = rows_of(folder, sets), rows_of(lacking, sets)
+    return [
+        {
+            "model": RECIPE_NAME,
+            "versus": f"without {name}",
+            "shots": k,
+            "corpora": list(sets),
+            **paired(asked_of(ours, RECIPE_NAME, k), asked_of(theirs, RECIPE_NAME, k), seed),
+        }
+        for k in SHOTS
+    ]
+
+
 def collect(folder: Path, seed: int) -> dict[str, Any]:
     """The table over all folds: means, worst sets and paired differences."""
     results = {name: json.loads((folder / name / "result.json").read_text()) for name in SETS}
-    rows = [json.loads(line) for name in SETS for line in (folder / name / "rows.jsonl").open()]
+    rows = rows_of(folder)
     table, differences = [], []
     for k in SHOTS:
-        by_model = {
-            model: [row for row in rows if row["model"] == model and row["shots"] == k]
-            for model in ("recipe", *BASELINES)
-        }
+        by_model = {model: asked_of(rows, model, k) for model in (RECIPE_NAME, ONE_TRACT, *BASELINES)}
         for model in by_model:
             some = [
                 s for result in results.values() for s in result["summaries"]
@@ -90,8 +130,8 @@ def collect(folder: Path, seed: int) -> dict[str, Any]:
             ]  # fmt: skip
             table.append({"model": model, **over_corpora(some), "corpora": some})
         differences += [
-            {"model": "recipe", "versus": name, "shots": k, **paired(by_model["recipe"], by_model[name], seed)}
-            for name in BASELINES
+            {"model": RECIPE_NAME, "versus": name, "shots": k, **paired(by_model[RECIPE_NAME], by_model[name], seed)}
+            for name in (ONE_TRACT, *BASELINES)
         ]
     return {
         "what": "10-way accuracy on word sets left out of training with all their languages",
@@ -120,17 +160,36 @@ def show(result: dict[str, Any]) -> None:
     """The table as text."""
     for row in result["overall"]:
         low, high = row["ci95"]
-        print(f"{row['shots']}-shot {row['model']:<13} {100 * row['mean']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        print(f"{row['shots']}-shot {row['model']:<17} {100 * row['mean']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
               f"  worst {row['worst_corpus']} {100 * row['worst_mean']:.1f}  "
               + " ".join(f"{s['corpus'][:6]} {100 * s['mean']:.1f}" for s in row["corpora"]))  # fmt: skip
     for row in result["paired"]:
-        print(f"{row['shots']}-shot recipe - {row['versus']:<13} {100 * row['difference']:+5.1f} "
+        print(f"{row['shots']}-shot recipe - {row['versus']:<23} {100 * row['difference']:+5.1f} "
               f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]  p {row['p_value']:.2g}  "
               f"worst {row['worst_corpus']} {100 * row['worst_difference']:+.1f}")  # fmt: skip
 
 
+def train_folds(
+    folder: Path, sets: Sequence[str], asked: argparse.Namespace, overrides: list[str], *, alone: bool
+) -> None:
+    """Run the folds that ``folder`` has not, ``--jobs`` at a time, each in a process of its own."""
+    waiting = [name for name in sets if not (folder / name / "result.json").is_file()]
+    running: dict[str, subprocess.Popen] = {}
+    while waiting or running:
+        while waiting and len(running) < asked.jobs:
+            name = waiting.pop(0)
+            command = [sys.executable, __file__, "--fold", name, "--folder", str(folder), *(["--alone"] * alone)]
+            command += ["--episodes", str(asked.episodes), "--seed", str(asked.seed), *overrides]
+            running[name] = subprocess.Popen(command)
+        for name in [name for name, process in running.items() if process.poll() is not None]:
+            if running.pop(name).returncode:
+                sys.exit(f"fold {name} failed")
+            print(f"{folder.name}: {name} done, {len(waiting)} waiting", flush=True)
+        time.sleep(1)
+
+
 def main() -> None:
-    """Run the folds that are not done yet, ``--jobs`` at a time, and write the JSON."""
+    """Run the folds that are not done yet and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="changes to the recipe, as for metavox train")
     parser.add_argument("--folder", type=Path, default=Path("exp/leave_one_set_out"))
@@ -138,25 +197,22 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--without", action="append", default=[], choices=list(INGREDIENTS))
+    parser.add_argument("--on", action="append", default=[], choices=SETS, help="sets that --without is tried on; all")
     parser.add_argument("--fold", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.fold:
-        run_fold(asked.fold, asked.folder / asked.fold, asked.episodes, asked.seed, asked.overrides)
+        out = asked.folder / asked.fold
+        run_fold(asked.fold, out, asked.episodes, asked.seed, asked.overrides, alone=asked.alone)
         return
-    waiting = [name for name in SETS if not (asked.folder / name / "result.json").is_file()]
-    running: dict[str, subprocess.Popen] = {}
-    while waiting or running:
-        while waiting and len(running) < asked.jobs:
-            name = waiting.pop(0)
-            command = [sys.executable, __file__, "--fold", name, "--folder", str(asked.folder)]
-            command += ["--episodes", str(asked.episodes), "--seed", str(asked.seed), *asked.overrides]
-            running[name] = subprocess.Popen(command)
-        for name in [name for name, process in running.items() if process.poll() is not None]:
-            if running.pop(name).returncode:
-                sys.exit(f"fold {name} failed")
-            print(f"{name} done, {len(waiting)} waiting", flush=True)
-        time.sleep(1)
+    train_folds(asked.folder, SETS, asked, asked.overrides, alone=False)
     result = collect(asked.folder, asked.seed)
+    sets = tuple(asked.on) or SETS
+    for name in asked.without:
+        lacking = asked.folder.with_name(f"{asked.folder.name}-{name.replace(' ', '-')}")
+        train_folds(lacking, sets, asked, [*asked.overrides, *INGREDIENTS[name]], alone=True)
+        result["paired"] += without(asked.folder, lacking, name, sets, asked.seed)
     asked.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     show(result)
 

@@ -209,7 +209,8 @@ def test_with_and_without_gradients_it_gives_the_same(learned: Any) -> None:
 @pytest.mark.parametrize("weight", [0, 0.7])
 @pytest.mark.parametrize("name", BODIES)
 def test_a_frame_is_the_learned_part_beside_weighted_cepstra(name: str, weight: float) -> None:
-    encoder = encoder_of(CASES[name].model_copy(update={"cepstra": weight, "halvings": 0}))
+    changes = {"cepstra": weight, "cepstra_in_training": 0.3, "halvings": 0}
+    encoder = encoder_of(CASES[name].model_copy(update=changes)).eval()
     known = encoder_of(CASES["mfcc"])
     inputs, lengths = windows([9, 6]), torch.tensor([9, 6])
     frames = encoder(inputs, lengths)
@@ -219,6 +220,9 @@ def test_a_frame_is_the_learned_part_beside_weighted_cepstra(name: str, weight: 
     if weight:
         expected = weight * torch.nn.functional.normalize(known(inputs, lengths), dim=-1)
         torch.testing.assert_close(frames[:, :, 8:], expected, rtol=1e-5, atol=1e-5)
+        in_training = encoder.train()(inputs, lengths)
+        torch.testing.assert_close(in_training[:, :, 8:], expected * 0.3 / weight, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(in_training[:, :, :8], frames[:, :, :8])
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -40,14 +40,16 @@ class FusedEncoder(nn.Module):
     """A learned body beside cepstra. (B, T, F) -> (B, T', D)
 
     An output frame is the learned part and, weighted, the normalised cepstra of the same moment, each of unit length:
-    what is learned on few languages corrects a measure that works for all of them, instead of replacing it.
+    what is learned on few languages corrects a measure that works for all of them, instead of replacing it. In training
+    the cepstra may weigh less, so that the body learns what it could otherwise leave to them.
 
     Expects a front end that does not normalise.
     """
 
     def __init__(self, body: Callable[[EncoderConfig, int], Body], config: EncoderConfig, front_end: FrontEnd) -> None:
         super().__init__()
-        self.front_end, self.normalize, self.weight = front_end, config.normalize, config.cepstra
+        self.front_end, self.normalize = front_end, config.normalize
+        self.weight, self.weight_in_training = config.cepstra, config.cepstra_in_training
         self.body = body(config, front_end.n_mels)
         self.cepstra = MfccEncoder(config, front_end) if config.cepstra else None
         self.dim = config.dim + (self.cepstra.dim if self.cepstra else 0)
@@ -64,7 +66,8 @@ class FusedEncoder(nn.Module):
                 known, lengths = halved(known, lengths)
             # Usual lengths are about 5; a moment where all cepstra cancel must not become a direction made of rounding.
             known = functional.normalize(known, dim=-1, eps=0.1)
-            frames = torch.cat([frames, self.weight * known], -1)
+            weight = self.weight_in_training if self.training else self.weight
+            frames = torch.cat([frames, weight * known], -1)
         return frames if mask is None else frames * mask[:, :: 2**self.body.halvings, None]
 
     def out_lengths(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
