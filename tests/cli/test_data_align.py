@@ -47,10 +47,22 @@ def test_the_limits_are_obeyed(sentences: Path, tmp_path: Path) -> None:
     for option, value in (("--min-takes", "5"), ("--min-speakers", "3")):
         done = CliRunner().invoke(app, [*words, option, value])
         assert isinstance(done.exception, InputError)
-        assert "has 4 from 2; lower one of the two limits." in str(done.exception)
+        assert "has 4 from 2; cut its words by `metavox data align` with a lower --min-takes or" in str(done.exception)
     done = CliRunner().invoke(app, [*words, "--min-letters", "5"])
     assert isinstance(done.exception, InputError)
     assert not (tmp_path / "words").exists()
+
+
+def test_ctrl_c_leaves_nothing_and_says_so(sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = files_below(tmp_path)
+    monkeypatch.setattr("metavox.data.word_alignment.corpus._write_clip", stop)
+    done = CliRunner().invoke(app, ["data", "align", str(sentences), "--out", str(tmp_path / "words")])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "metavox: stopped; nothing was written."
+    assert files_below(tmp_path) == before
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -91,6 +91,8 @@ def test_a_command_is_refused_then_run_with_trust_and_shown(
         (("none",), "'none' does not exist"),
         (("train", "--format", "htk"), "'htk' is no format; choose one of shar, lhotse, kaldi"),
         (("train/a.wav",), "in no format that can be recognised"),
+        (("none", "--format", "lhotse"), "'none' does not exist; check the path."),
+        (("train", "--tier", "words"), "'kaldi' has no tiers, so there is no 'words' to read; leave --tier out."),
     ],
 )
 def test_what_cannot_be_imported_is_one_sentence(

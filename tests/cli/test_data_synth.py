@@ -58,7 +58,7 @@ def test_a_corpus_is_made_as_asked(tmp_path: Path) -> None:
     assert len(utterances) == 32
     assert {(u.lang, u.accent) for u in utterances} == {("sw", None), ("es", "es-419")}
     before = sorted(path.read_bytes() for path in out.rglob("*") if path.is_file())
-    with pytest.raises(InputError, match="is not empty; give --out a new folder"):
+    with pytest.raises(InputError, match="is not empty; choose a new folder"):
         runner.invoke(app, ["--out", str(out), *options], catch_exceptions=False, standalone_mode=False)
     assert sorted(path.read_bytes() for path in out.rglob("*") if path.is_file()) == before
 
@@ -69,8 +69,9 @@ def test_a_corpus_is_made_as_asked(tmp_path: Path) -> None:
         ([], "give --out FOLDER, or --list"),
         (["--out", "x", "--language", "kok"], r"Konkani \(kok\) is left out .* names; take mr or gu\."),
         (["--out", "x", "--language", "germna"], "did you mean de"),
-        (["--out", "x", "--language", "de", "--language", "all"], "'all'"),
-        (["--out", "file/x"], "file is a file|is a file"),
+        (["--out", "x", "--language", "de", "--language", "all"], "all stands with de; leave"),
+        (["--out", "file/x"], "since .*file is no folder; choose another place"),
+        (["--out", "file"], "file is no folder; choose a new one"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_writes_nothing(options, why, tmp_path, monkeypatch) -> None:
@@ -80,3 +81,14 @@ def test_what_cannot_be_done_is_one_sentence_and_writes_nothing(options, why, tm
         runner.invoke(app, options, catch_exceptions=False, standalone_mode=False)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_ctrl_c_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metavox.data.synth._speak_all", stop)
+    done = runner.invoke(app, ["--out", str(tmp_path / "x"), "--language", "sw", "--words", "2", "--voices", "1"])
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "metavox: stopped; nothing was written."
+    assert not list(tmp_path.iterdir())

@@ -426,7 +426,7 @@ def test_an_interruption_leaves_nothing_behind(sentences, tmp_path, monkeypatch)
 
 def test_what_cannot_be_cut_is_one_sentence_with_its_remedy(sentences, tmp_path):
     out = tmp_path / "words"
-    with pytest.raises(InputError, match="has 6 from 3; lower one of the two limits"):
+    with pytest.raises(InputError, match=r"has 6 from 3; cut its words by .* a lower --min-takes or"):
         cut_words(sentences, out, keep=Keep(min_takes=7))
     with pytest.raises(InputError, match=r"best confidence is \d\.\d\d and 1\.5 is asked for"):
         cut_words(sentences, out, keep=Keep(confidence=1.5))

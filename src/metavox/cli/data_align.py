@@ -41,14 +41,18 @@ def align(
     from ..data.corpora import n_cores, require
     from ..data.layouts import printable
     from ..data.word_alignment.corpus import Keep, cut_words
-    from .output import print_json
+    from .output import note, print_json
     from .progress import bars
 
     keep = Keep(confidence=keep_confidence, min_letters=min_letters, min_takes=min_takes, min_speakers=min_speakers)
-    with bars() as report:
-        cut = cut_words(
-            require(corpus), out, aligner=aligner, lang=lang, keep=keep, n_workers=min(2, n_cores()), report=report
-        )
+    try:
+        with bars() as report:
+            cut = cut_words(
+                require(corpus), out, aligner=aligner, lang=lang, keep=keep, n_workers=min(2, n_cores()), report=report
+            )
+    except KeyboardInterrupt:
+        note("metavox: stopped; nothing was written.")
+        raise SystemExit(130) from None
     if json_out:
         print_json({"out": printable(str(out)), **asdict(cut)})
     else:

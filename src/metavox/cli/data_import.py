@@ -29,15 +29,18 @@ def import_corpus(
 
     Example: metavox data import data/train --out my-corpus --format kaldi --lang sw
     """
-    from ..data.interchange.formats import detect, reader
+    from ..data.interchange.formats import detect, reader, require_source, require_tiers
     from ..data.interchange.segments import Options
-    from ..data.interchange.write import as_json, require_empty, write_corpus
+    from ..data.interchange.write import as_json, write_corpus
     from ..data.layouts import printable
+    from ..data.stored import require_empty
     from .output import note, print_json
     from .progress import bars
 
     require_empty(out)
+    require_source(source)
     name = format_name or detect(source)
+    require_tiers(name, tier)
     options = Options(trust=trust, split=split, lang=lang, tier=tier, announce=lambda line: note(printable(line)))
     try:
         segments = reader(name)(source, options)

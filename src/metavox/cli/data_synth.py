@@ -1,6 +1,5 @@
 """``metavox data synth``: synthetic words of many languages and voices as an ordinary corpus folder."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,30 +50,38 @@ def synth(
 def _make(out: Path, language: list[str] | None, workers: int | None, json_out: bool, **asked: Any) -> None:
     from ..config import validated
     from ..data.corpora import n_cores
+    from ..data.layouts import printable
+    from ..data.stored import require_empty
     from ..data.synth import SynthSpec, synthesize
     from ..data.synth_languages import CORE_LANGUAGES, LANGUAGES
     from ..errors import InputError
-    from .output import print_json, require_writable
+    from .output import note, print_json
     from .progress import bars
 
     codes = list(dict.fromkeys(language or CORE_LANGUAGES))
-    if codes == [EVERY]:
+    if EVERY in codes:
+        if len(codes) > 1:
+            others = ", ".join(code for code in codes if code != EVERY)
+            raise InputError(f"--language {EVERY} stands with {others}; leave one of the two out.")
         codes = [code for code, row in LANGUAGES.items() if row.accent_of is None]
     spec = validated(SynthSpec, {"languages": codes, **asked}, "data synth")
-    if os.path.lexists(out) and not (out.is_dir() and not os.listdir(out)):
-        raise InputError(f"{out} is not empty; give --out a new folder.")
-    require_writable(out / "manifest.jsonl")
-    with bars() as report:
-        synthesize(
-            spec, out, n_workers=workers or n_cores(), progress=lambda done, total: report("speaking", done, total)
-        )
+    require_empty(out)
+    try:
+        with bars() as report:
+            synthesize(
+                spec, out, n_workers=workers or n_cores(), progress=lambda done, total: report("speaking", done, total)
+            )
+    except KeyboardInterrupt:
+        note("metavox: stopped; nothing was written.")
+        raise SystemExit(130) from None
     n_clips = spec.n_takes_total
     if json_out:
-        print_json({"path": str(out), "clips": n_clips, **spec.model_dump(mode="json")})
+        print_json({"path": printable(str(out)), "clips": n_clips, **spec.model_dump(mode="json")})
     else:
         print(
-            f"{out}: {n_clips:,} clips, {len(codes)} language{'s' * (len(codes) > 1)} x {spec.n_words} words x "
-            f"{spec.n_voices} voices x {spec.n_takes} take{'s' * (spec.n_takes > 1)}. "
+            f"{printable(str(out))}: {n_clips:,} clip{'s' * (n_clips > 1)}, {len(codes)} "
+            f"language{'s' * (len(codes) > 1)} x {spec.n_words} word{'s' * (spec.n_words > 1)} x "
+            f"{spec.n_voices} voice{'s' * (spec.n_voices > 1)} x {spec.n_takes} take{'s' * (spec.n_takes > 1)}. "
             "Synthetic speech shows that things work, not how well they work on people."
         )
 

@@ -1,7 +1,8 @@
-"""Folders that are computed once, under the content they were computed from: opened where they are whole, else written
-beside and renamed.
+"""Folders that are written whole or not at all: new ones for the user, and those that are computed once, under the
+content they were computed from.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,8 +11,32 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..contracts import InputError
+from .layouts import printable
 
 T = TypeVar("T")
+
+
+MAX_NAME_BYTES = 230
+"""Of a folder: file systems take 255, and while it is written a longer name stands beside it."""
+
+
+def require_empty(out: Path) -> None:
+    """InputError where a new folder cannot be made at ``out``: to be asked before any work is done for it."""
+    name = printable(str(out))
+    if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
+        raise InputError(f"{name} has a name of more than {MAX_NAME_BYTES} bytes; choose a shorter one.")
+    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink()):
+        raise InputError(f"{name} is no folder; choose a new one.")
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{name} is not empty; choose a new folder.")
+    above = next(parent for parent in Path(os.path.abspath(out)).parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise InputError(f"{name} cannot be made, since {printable(str(above))} is no folder; choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{name} cannot be made ({os.strerror(errno.EACCES)}); check the permissions of {printable(str(above))} or "
+            "choose another place."
+        )
 
 
 def opened_or_written(folder: Path, load: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:

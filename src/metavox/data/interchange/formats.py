@@ -35,10 +35,25 @@ LAYOUTS: dict[str, Callable[[Path], bool]] = {
 """Format -> whether a path looks like it, from the names of its files; the first that says yes is taken."""
 
 
-def detect(path: Path) -> str:
-    """The format of a source, by the files it consists of; InputError for a path that is none of ours."""
+TIERED = ("elan", "textgrid")
+"""The formats whose text stands in tiers."""
+
+
+def require_source(path: Path) -> None:
+    """InputError for a path where nothing is and that names no data set of the Hub."""
     if not path.exists() and not hub.is_hub(path):
         raise InputError(f"{shown(str(path))} does not exist; check the path.")
+
+
+def require_tiers(name: str, tier: str | None) -> None:
+    """InputError where a tier is asked of a format that has none."""
+    if tier is not None and name not in TIERED:
+        raise InputError(f"{shown(name)} has no tiers, so there is no {shown(tier)} to read; leave --tier out.")
+
+
+def detect(path: Path) -> str:
+    """The format of a source, by the files it consists of; InputError for a path that is none of ours."""
+    require_source(path)
     for name, recognises in LAYOUTS.items():
         if recognises(path):
             return name

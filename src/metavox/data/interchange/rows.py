@@ -235,7 +235,7 @@ def _yaml(data: bytes, place: str) -> Any:
     try:
         return yaml.load(text, Loader=_PlainYaml)
     except (yaml.YAMLError, ValueError) as error:
-        reason = printable(" ".join(str(error).split()))[:100]
+        reason = printable(" ".join(str(getattr(error, "problem", None) or error).split()))[:100]
         raise InputError(f"{place}: no plain YAML ({reason}); save it as JSON lines (.jsonl).") from None
     except RecursionError:
         raise InputError(f"{place}: the YAML nests too deeply; save it as JSON lines (.jsonl).") from None

@@ -26,6 +26,7 @@ from ...audio import MIN_DURATION_S, from_array, probe, read
 from ...contracts import InputError, Utterance
 from ..layouts import printable, shown
 from ..manifests import RATE_HZ, write_manifest
+from ..stored import require_empty
 from .segments import Options, Segment
 
 MAX_OVERSHOOT_S = 0.5
@@ -79,8 +80,8 @@ def write_corpus(
     ``options.split`` keeps one split, ``options.lang`` is the language of what says none.
 
     Raises:
-        InputError: ``out`` exists and is not empty, two segments with one id, nothing left to write, and whatever the
-            reader raises.
+        InputError: ``out`` exists and is not empty or cannot be made, two segments with one id, nothing left to write,
+            and whatever the reader raises.
     """
     require_empty(out)
     out = Path(os.path.abspath(out))
@@ -108,15 +109,6 @@ def write_corpus(
             close()
         shutil.rmtree(partial_path, ignore_errors=True)
     return imported
-
-
-def require_empty(out: Path) -> None:
-    """InputError where a new folder cannot be made at ``out``."""
-    name = printable(str(out))
-    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink()):
-        raise InputError(f"{name} is no folder; choose a new one.")
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{name} is not empty; choose a new folder.")
 
 
 @dataclass(slots=True)

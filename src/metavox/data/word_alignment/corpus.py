@@ -17,9 +17,9 @@ import torch
 
 from ...audio import read
 from ...contracts import InputError, Utterance
-from ..interchange.write import require_empty
-from ..layouts import printable
+from ..layouts import printable, shown
 from ..manifests import load_corpus, write_manifest
+from ..stored import require_empty
 from ..synth_languages import LANGUAGES
 from .proportional import energy_aligner
 from .spans import RATE_HZ, Aligner, OpenAligner, Span
@@ -120,7 +120,8 @@ def cut_words(
     are left out. ``n_workers`` above 1 aligns in as many processes, with the same result.
 
     Raises InputError for a corpus that cannot be read or has no texts, an unknown aligner, a language that the
-    synthetic aligner does not speak, nothing that passes, and an ``out`` that is not empty.
+    synthetic aligner does not speak, nothing that passes, and an ``out`` that is not
+    empty or cannot be made.
     """
     keep = keep or Keep()
     out = Path(os.path.abspath(out))
@@ -137,7 +138,7 @@ def cut_words(
     confident = [take for take in takes if is_sure(take, keep)]
     kept = frequent(confident, keep)
     if not kept:
-        raise _nothing(takes, confident, keep)
+        raise _nothing(takes, confident, keep, printable(str(corpus)))
     utterances = _write(kept, out, report)
     return Cut(
         n_sentences=len(sentences),
@@ -289,18 +290,20 @@ def frequent(takes: Sequence[Take], keep: Keep) -> list[Take]:
     ]
 
 
-def _nothing(takes: Sequence[Take], confident: Sequence[Take], keep: Keep) -> InputError:
+def _nothing(takes: Sequence[Take], confident: Sequence[Take], keep: Keep, name: str) -> InputError:
     if confident:
         label, n_takes = Counter(take.label for take in confident).most_common(1)[0]
         speakers = {take.sentence.speaker for take in confident if take.label == label}
         return InputError(
-            f"No word has {keep.min_takes} sure takes from {keep.min_speakers} speakers, the most frequent one "
-            f"{printable(label)!r} has {n_takes} from {len(speakers)}; lower one of the two limits."
+            f"No word of {name} has {keep.min_takes} sure takes from {keep.min_speakers} speakers, the most frequent "
+            f"one {shown(label)} has {n_takes} from {len(speakers)}; cut its words by `metavox data align` with a "
+            "lower --min-takes or --min-speakers."
         )
     best = max((take.span.confidence for take in takes), default=0.0)
     return InputError(
-        f"None of the {len(takes)} words is sure enough: the best confidence is {best:.2f} and {keep.confidence:g} is "
-        "asked for; correct the texts and the language, or lower the limit."
+        f"None of the {len(takes)} words of {name} is sure enough: the best confidence is {best:.2f} and "
+        f"{keep.confidence:g} is asked for; correct the texts and the language, or cut its words by `metavox data "
+        "align` with a lower --keep-confidence."
     )
 
 
