@@ -19,13 +19,14 @@ from metavox.checkpoint import (
     load_profile,
     model_of_profile,
     read_tensors,
+    rehead,
     save_model,
     save_profile,
     write_json,
     write_tensors,
 )
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Calibration, FrontEnd, InputError, Profile
+from metavox.contracts import Batch, Calibration, FrontEnd, InputError, Profile
 
 SMALL = ModelConfig(
     front_end=FrontEnd(n_mels=20, n_frames=24, normalize=False),
@@ -109,7 +110,7 @@ def test_the_hash_knows_every_weight_and_every_setting() -> None:
     assert len(hashes) == 2 + len(learner.state_dict())
 
 
-@pytest.mark.parametrize("name", ["nearest_mean", "dtw"])
+@pytest.mark.parametrize("name", ["nearest_mean", "dtw", "scratch"])
 def test_a_baseline_is_known_by_its_name_alone(name: str) -> None:
     found = load_model(name)
     assert (found.name, found.folder, found.about) == (name, None, {})
@@ -122,9 +123,78 @@ def test_a_folder_of_the_name_of_a_baseline_is_the_folder(tmp_path: Path, monkey
     assert load_model("dtw").config == SMALL
 
 
+# --------------------------------------------------------------------------------- the same weights, adapting otherwise
+
+
+def of_joint_training(folder: Path, name: str = "joint", **learner: Any) -> Path:
+    """A model folder whose learner was in training mode once, so that it has a mean of training."""
+    config = SMALL.model_copy(update={"learner": LearnerConfig(name=name, n_base_classes=5, **learner)})
+    built: Any = build(config, seed=1)
+    built.train().classify(clips())
+    save_model(folder, built, config, ABOUT)
+    return folder
+
+
+def clips(seed: int = 0) -> Batch:
+    inputs = torch.randn(6, 24, 20, generator=torch.Generator().manual_seed(seed))
+    return Batch(inputs, torch.full((6,), 24), torch.tensor([0, 1, 2, 0, 1, 2]), 3)
+
+
+def scores(learner: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return learner.predict(learner.adapt(clips()), clips(1)).scores
+
+
+@pytest.mark.parametrize("name", ["joint", "linear_probe", "simpleshot"])
+def test_a_learner_of_joint_training_comes_back_with_its_mean_of_training(name: str, tmp_path: Path) -> None:
+    found = load_model(of_joint_training(tmp_path / "model", name))
+    assert int(found.learner.n_averaged) == 1
+    assert bool(found.learner.base_mean.any())
+    again = load_model(of_joint_training(tmp_path / "again", name))
+    assert torch.equal(scores(found.learner), scores(again.learner))
+    assert found.hash == again.hash
+
+
+def test_a_saved_scratch_comes_back_as_it_was(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"learner": LearnerConfig(name="scratch", inner_steps=3)})
+    save_model(tmp_path / "model", build(config, seed=4), config, {})
+    assert torch.equal(scores(load_model(tmp_path / "model").learner), scores(build(config, seed=4)))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"name": "linear_probe"}, {"name": "simpleshot"}, {"name": "joint", "inner_steps": 2}]
+)
+def test_another_head_on_the_same_weights_is_the_learner_that_would_have_been_trained(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    model = load_model(of_joint_training(tmp_path / "joint"))
+    trained = load_model(of_joint_training(tmp_path / "other", **asked))
+    found = rehead(model, trained.config.learner)
+    assert torch.equal(scores(found.learner), scores(trained.learner))
+    assert not torch.allclose(scores(found.learner), scores(model.learner), atol=1e-4)
+    assert (found.hash, found.config) == (trained.hash, trained.config)
+    assert found.hash != model.hash
+    assert (found.name, found.about) == (f"joint as {asked['name']}", ABOUT)
+    assert not found.learner.training
+
+
+def test_a_head_of_another_training_is_refused(tmp_path: Path) -> None:
+    model = load_model(of_joint_training(tmp_path / "model"))
+    for name in ("prototypes", "fomaml", "scratch", "dtw"):
+        text = said(lambda name=name: rehead(model, LearnerConfig(name=name, n_base_classes=5)))
+        assert f"learns by joint, and {name} needs another training" in text
+        assert "evaluate it as joint or linear_probe or simpleshot" in text
+    text = said(lambda: rehead(load_model("dtw"), LearnerConfig(name="scratch")))
+    assert "evaluate it as dtw" in text
+    assert "learner.name is 'svm'" in said(lambda: rehead(model, LearnerConfig(name="svm")))
+    assert "do not fit learner simpleshot with learner.n_base_classes=4" in said(
+        lambda: rehead(model, LearnerConfig(name="simpleshot", n_base_classes=4))
+    )
+
+
 def test_names_that_nobody_knows_are_refused() -> None:
-    encoder = SMALL.model_copy(update={"encoder": EncoderConfig(name="rnn")})
-    assert said(lambda: build(encoder)) == "encoder.name is 'rnn'; it must be one of conv, logmel, mfcc."
+    encoder = SMALL.model_copy(update={"encoder": EncoderConfig(name="lstm")})
+    assert said(lambda: build(encoder)) == "encoder.name is 'lstm'; it must be one of conv, linear, fc, sparse, conformer, crnn, logmel, mfcc."
     learner = SMALL.model_copy(update={"learner": LearnerConfig(name="svm")})
     assert "learner.name is 'svm'" in said(lambda: build(learner))
 
@@ -136,7 +206,7 @@ def test_no_model_there_names_what_could_be_given(source: str, tmp_path: Path, m
     (tmp_path / "file.txt").write_text("x")
     text = said(lambda: load_model(source))
     assert "holds no model" in text
-    assert "nearest_mean, dtw" in text
+    assert "nearest_mean, dtw, scratch" in text
 
 
 def cut(path: Path) -> None:
@@ -172,7 +242,7 @@ MODEL_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another setting": (lambda f: edited(f / "config.json", model__learner__match="dtw"), "is not as it was saved"),
     "another size": (lambda f: edited(f / "config.json", model__encoder__dim=9), "belongs to another encoder"),
     "an unknown key": (lambda f: edited(f / "config.json", model__encoder__depth=9), "unknown key encoder.depth"),
-    "an unknown encoder": (lambda f: edited(f / "config.json", model__encoder__name="rnn"), "must be one of"),
+    "an unknown encoder": (lambda f: edited(f / "config.json", model__encoder__name="lstm"), "must be one of"),
     "no settings": (lambda f: edited(f / "config.json", model=KeyError), "config.json"),
     "another hash": (lambda f: edited(f / "config.json", hash="0" * 64), "is not as it was saved"),
     "no hash": (lambda f: edited(f / "config.json", hash=None), "is not as it was saved"),

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .config import ModelConfig, validated
+from .config import LearnerConfig, ModelConfig, validated
 from .contracts import Calibration, FrontEnd, InputError, Profile, State, as_row
 from .learners.presets import BASELINES, LEARNERS
 from .nets.encoders import ENCODERS
@@ -93,7 +93,7 @@ def save_model(folder: Path, learner: nn.Module, config: ModelConfig, about: Map
 
 
 def load_model(source: str | Path) -> Model:
-    """Read a model folder, or build a baseline by its name (``nearest_mean``, ``dtw``).
+    """Read a model folder, or build a baseline by its name (``nearest_mean``, ``dtw``, ``scratch``).
 
     Raises:
         InputError: no model there; a file that is truncated, of another version or of another encoder.
@@ -121,6 +121,35 @@ def load_model(source: str | Path) -> Model:
             f"says {str(document.get('hash'))[:12]}; restore both files from the same training."
         )
     return Model(learner.eval(), config, folder.resolve().name, actual, about, folder)
+
+
+def rehead(model: Model, learner: LearnerConfig) -> Model:
+    """The same weights behind another way to adapt, so that one training serves a comparison of several.
+
+    Allowed are other settings of the model's own learner, and learners that are trained by the same outer rule, to
+    whom the weights mean the same: ``joint``, ``linear_probe`` and ``simpleshot``.
+
+    Raises:
+        InputError: a learner of an unknown name, of another training, or with other weights.
+    """
+    own, asked = LEARNERS[model.config.learner.name], _named(LEARNERS, learner.name, "learner.name")
+    if learner.name != model.config.learner.name and (own.outer is None or asked.outer is not own.outer):
+        alike = [name for name, preset in LEARNERS.items() if own.outer is not None and preset.outer is own.outer]
+        raise InputError(
+            f"Model {model.name} learns by {model.config.learner.name}, and {learner.name} needs another training; "
+            f"evaluate it as {' or '.join(alike or [model.config.learner.name])}."
+        )
+    config = model.config.model_copy(update={"learner": learner})
+    other = build(config)
+    try:
+        other.load_state_dict(model.learner.state_dict())
+    except RuntimeError:
+        raise InputError(
+            f"The weights of model {model.name} do not fit learner {learner.name} with "
+            f"learner.n_base_classes={learner.n_base_classes}; leave the sizes of the model as they are."
+        ) from None
+    name = f"{model.name} as {learner.name}"
+    return replace(model, learner=other, config=config, name=name, hash=fingerprint(other, config))
 
 
 class _Reference(BaseModel):

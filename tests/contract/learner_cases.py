@@ -28,8 +28,13 @@ CASES = {
     "fomaml": small("fomaml", inner_steps=3),
     "fomaml-head": small("fomaml", inner_steps=3, adapts="head"),
     "joint": small("joint", inner_steps=3, n_base_classes=7),
+    "linear_probe": small("linear_probe", n_base_classes=7),
+    "simpleshot-none": small("simpleshot", centring="none"),
+    "simpleshot-l2n": small("simpleshot", centring="l2n"),
+    "simpleshot-cl2n": small("simpleshot", centring="cl2n", n_base_classes=7),
     "nearest_mean": BASELINES["nearest_mean"],
     "dtw": BASELINES["dtw"],
+    "scratch": small("scratch", inner_steps=6, inner_lr=1e-2),
 }
 GRADIENT = [name for name in CASES if name.startswith(("fomaml", "joint"))]
 ENROLLABLE = [name for name in CASES if name.startswith(("prototypes", "dtw"))]

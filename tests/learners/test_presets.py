@@ -7,7 +7,7 @@ import torch
 
 from metavox.checkpoint import build
 from metavox.config import LearnerConfig, ModelConfig
-from metavox.contracts import Batch, FrontEnd
+from metavox.contracts import FrontEnd
 from metavox.learners.outer import joint, leave_one_out, query_loss
 from metavox.learners.presets import BASELINES, LEARNERS
 
@@ -16,7 +16,7 @@ def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     outer = {name: preset.outer for name, preset in LEARNERS.items()}
     assert outer.pop("prototypes") is leave_one_out
     assert outer.pop("fomaml") is query_loss
-    assert outer.pop("joint") is joint
+    assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}
     assert outer == dict.fromkeys(BASELINES)
 
 
@@ -33,27 +33,28 @@ def test_a_learner_called_dtw_warps_time_whatever_match_says() -> None:
     assert build(BASELINES["dtw"]).match == "dtw"
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_has_nothing_that_was_learned(name: str) -> None:
+@pytest.mark.parametrize("name", ["nearest_mean", "dtw"])
+def test_a_baseline_of_templates_has_no_weights(name: str) -> None:
     assert not list(build(BASELINES[name]).encoder.parameters())
     first, second = (build(BASELINES[name], seed=seed).state_dict() for seed in (0, 1))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_the_nearest_mean_is_the_cosine_to_the_mean_of_unit_windows() -> None:
-    learner = build(BASELINES["nearest_mean"])
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(8, 64, 40, generator=generator)
-    labels = torch.tensor([0, 1, 2, 1, 1])
-    support = Batch(inputs[:5], torch.full((5,), 64), labels, 3)
-    query = Batch(inputs[5:], torch.full((3,), 64), torch.zeros(3, dtype=torch.long), 3)
-    scores = learner.predict(learner.adapt(support), query).scores
-    flat = inputs.flatten(1) / inputs.flatten(1).norm(dim=1, keepdim=True)
-    for label in range(3):
-        mean = flat[:5][labels == label].mean(0)
-        for i in range(3):
-            assert float(scores[i, label]) == pytest.approx(float(flat[5 + i] @ mean / mean.norm()), abs=1e-6)
+@pytest.mark.parametrize("name", ["joint", "linear_probe", "simpleshot"])
+def test_learners_of_joint_training_share_their_weights_by_name_and_start_alike(name: str) -> None:
+    config = ModelConfig(learner=LearnerConfig(name=name, n_base_classes=4))
+    joint_config = ModelConfig(learner=LearnerConfig(name="joint", n_base_classes=4))
+    own, theirs = build(config, seed=1).state_dict(), build(joint_config, seed=1).state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+def test_the_heads_of_joint_training_are_as_configured() -> None:
+    for key, value, name in (("probe_l2", 0.3, "linear_probe"), ("centring", "l2n", "simpleshot")):
+        learner: Any = build(ModelConfig(learner=LearnerConfig(name=name, n_base_classes=4, **{key: value})))
+        assert getattr(learner, key.removeprefix("probe_")) == value
+        assert learner.base_head.out_features == 4
 
 
 def test_the_trimmed_nearest_mean_crops_normalises_and_resamples() -> None:

@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from . import data_check, demo, enroll, evaluate, recognize, train
+from . import (
+    bench,
+    data_align,
+    data_check,
+    data_import,
+    data_info,
+    data_synth,
+    demo,
+    enroll,
+    evaluate,
+    recognize,
+    train,
+)
 
 app = typer.Typer(
     help="Speech models that learn from a handful of recordings.",
@@ -22,15 +34,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at recordings before anything is learned from them.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Check recordings, or import them, before anything is learned from them.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 app.command()(demo.demo)
 data_app.command()(data_check.check)
+data_app.command()(data_align.align)
+data_app.command("import")(data_import.import_corpus)
+data_app.command()(data_info.info)
+data_app.command()(data_synth.synth)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
+app.command()(bench.bench)
 
 
 def _version(asked: bool) -> bool:

@@ -1,6 +1,8 @@
 """``metavox evaluate``: score a model on tasks it never saw."""
 
 import os
+import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +24,7 @@ class Speakers(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder of a model, or a baseline: nearest_mean, dtw.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model, or a baseline: nearest_mean, dtw, scratch.")],
     corpus: Annotated[list[str], typer.Option(help="Folder, or name in METAVOX_DATA; may be repeated.")],
     protocol: Annotated[ProtocolName, typer.Option(help="What is scored.")] = ProtocolName.commands,
     ways: Annotated[int, typer.Option(min=2, help="Words in an episode.")] = 10,
@@ -31,12 +33,15 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Tasks to average over.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Draws the episodes; the same for every model.")] = 0,
     speakers: Annotated[Speakers, typer.Option(help="May a query be by a speaker of the support?")] = Speakers.any,
+    learner: Annotated[str | None, typer.Option(metavar="NAME[,KEY=VALUE]", help="Adapt in another way.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write one JSON line an item here.")] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
     """Score a model on word sets, with intervals and the worst set.
 
     Example: metavox evaluate exp/commands --corpus lithuanian_commands --ways 10 --shots 5 --json
+
+    A model of joint training is also --learner linear_probe, simpleshot,centring=l2n or joint,inner_steps=20.
     """
     import torch
 
@@ -49,7 +54,7 @@ def evaluate(
     from .progress import bars
 
     torch.set_num_threads(1)
-    loaded = load_model(model)
+    loaded = load_model(model) if learner is None else _adapting(load_model(model), learner)
     asked = Protocol(EpisodeSpec(ways, shots, queries, speakers.value), episodes, seed)
     paths = [require(name) for name in corpus]
     require_once(paths)  # this and what follows: whatever can be refused is refused before anything is computed
@@ -77,6 +82,26 @@ def evaluate(
     if len(summaries) > 1:
         text = percent(overall["mean"], overall["ci95"])
         print(f"{'mean over sets':<24} {'':>12}  {text} %   worst: {overall['worst_corpus']}")
+
+
+def _adapting(loaded: Any, text: str) -> Any:
+    """The model with the learner that ``name,key=value,...`` asks for; other settings stay the model's own."""
+    from ..checkpoint import rehead
+    from ..config import ModelConfig, override, validated
+    from ..errors import InputError
+
+    name, *settings = re.split(r",(?![^\[]*\])", text)  # a list in brackets has commas of its own
+    tree = loaded.config.model_dump()
+    tree["learner"]["name"] = name
+    for setting in settings:
+        if "=" not in setting:
+            raise InputError(
+                f"--learner has {setting!r}, which is not of the form key=value; write for example "
+                "--learner simpleshot,centring=l2n."
+            )
+        override(tree, f"learner.{setting}")
+    found = rehead(loaded, validated(ModelConfig, tree, "--learner").learner)
+    return replace(found, name=f"{loaded.name} as {text}")
 
 
 def _overall(summaries: list[dict[str, Any]]) -> dict[str, Any]:

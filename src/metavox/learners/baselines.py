@@ -1,11 +1,13 @@
-"""Untrained baselines behind the same two verbs. Beating them is the least a trained model must do."""
+"""Baselines that need no training, behind the same two verbs. Beating them is the least a trained model must do."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import Batch, Encoder, Output, State
-from ..losses import membership
+from ..losses import cross_entropy, membership
 from ..nets.alignment import frame_mask
+from .classifier import HEAD, N_SEGMENTS, clip_vectors, head_scores
 
 
 class NearestMean(nn.Module):
@@ -37,3 +39,37 @@ class NearestMean(nn.Module):
         # Windows of different length (a front end without n_frames) are compared over the frames both have.
         size = min(vectors.shape[1], means.shape[1])
         return Output(vectors[:, :size] @ means[:, :size].T)
+
+
+class Scratch(nn.Module):
+    """Train on the support set and nothing else: what the takes themselves can teach.
+
+    ``n_steps`` of Adam (Kingma and Ba 2015) on all takes at once, from the weights that the encoder was built with,
+    so the seed it was built from repeats every result, and from a linear head of zeros. The learner's own weights
+    never change, and every support set starts from the same ones.
+    """
+
+    fixed_ways = False
+    adapts_body = True
+
+    def __init__(self, encoder: Encoder, n_steps: int = 100, lr: float = 3e-3) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.n_steps, self.lr = n_steps, lr
+
+    def adapt(self, support: Batch) -> State:
+        assert isinstance(self.encoder, nn.Module)
+        state = {name: value.detach().clone() for name, value in self.encoder.named_parameters()}
+        sizes = (support.n_classes, N_SEGMENTS * self.encoder.dim), (support.n_classes,)
+        state |= {name: support.inputs.new_zeros(size) for name, size in zip(HEAD, sizes, strict=True)}
+        optimizer = torch.optim.Adam([value.requires_grad_() for value in state.values()], lr=self.lr)
+        for _ in range(self.n_steps):
+            with torch.enable_grad():
+                loss = cross_entropy(self.predict(state, support).scores, support.labels)
+            optimizer.zero_grad()
+            loss.backward(inputs=list(state.values()))
+            optimizer.step()
+        return {name: value.detach() for name, value in state.items()}
+
+    def predict(self, state: State, query: Batch) -> Output:
+        return Output(head_scores(functional.normalize(clip_vectors(self.encoder, query, state), dim=-1), state))

@@ -1,25 +1,18 @@
 """Learners that adapt by gradient: MAML and its kin, and fine-tuning, which is the same thing without meta-training."""
 
+from collections import deque
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
 
 from ..contracts import Batch, Encoder, Output, State
 from ..losses import cross_entropy
-from ..nets.heads import prototype_head, segment_means
+from ..nets.heads import prototype_head
+from .classifier import HEAD, JointClassifier, clip_vectors, head_scores
 from .inner import inner_steps
 
-_HEAD = ("head.weight", "head.bias")
 
-N_SEGMENTS = 8
-"""Stretches of time whose means make the vector that a linear head sees."""
-_COSINE_SCALE = 20.0
-
-
-class GradientLearner(nn.Module):
+class GradientLearner(JointClassifier):
     """Adapt encoder and head by ``n_steps`` of gradient descent on the support loss (Finn et al. 2017).
 
     The head is built from the support set as in Proto-MAML (Triantafillou et al. 2020), so any number of words and of
@@ -38,31 +31,20 @@ class GradientLearner(nn.Module):
         second_order: bool = False,
         n_base_classes: int = 0,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, n_base_classes)
         self.n_steps, self.lr, self.second_order = n_steps, lr, second_order
         self.adapts_body = adapts == "all"
-        self.log_scale = nn.Parameter(torch.tensor(0.0))  # length of a vector: too sure a head leaves nothing to learn
-        # What joint training classifies; no part of adapting or predicting.
-        self.base_head = nn.Linear(N_SEGMENTS * encoder.dim, n_base_classes) if n_base_classes else None
 
     def vectors(self, batch: Batch, state: State | None = None) -> Tensor:
-        """Vectors of one length (B, N_SEGMENTS D) that keep order in time; the encoder takes values of ``state``."""
-        body = {name: value for name, value in (state or {}).items() if name not in _HEAD}
-        frames = functional_call(self._body, body, (batch.inputs, batch.lengths))
-        means = segment_means(frames, self.encoder.out_lengths(batch.lengths), N_SEGMENTS)
-        return self.log_scale.exp() * functional.normalize(means, dim=-1)
-
-    @property
-    def _body(self) -> nn.Module:
-        assert isinstance(self.encoder, nn.Module)
-        return self.encoder
+        """Vectors (B, N_SEGMENTS D) of the learned length; the encoder takes values of ``state``."""
+        return self.scaled(clip_vectors(self.encoder, batch, state))
 
     def initial(self, support: Batch) -> State:
         """The state of zero steps: the encoder as it is and a head built from the support set."""
-        weight, bias = prototype_head(self.vectors(support), support.labels, support.n_classes)
-        body = dict(self._body.named_parameters()) if self.adapts_body else {}
-        return {**body, _HEAD[0]: weight, _HEAD[1]: bias}
+        head = prototype_head(self.vectors(support), support.labels, support.n_classes)
+        assert isinstance(self.encoder, nn.Module)
+        body = dict(self.encoder.named_parameters()) if self.adapts_body else {}
+        return {**body, **dict(zip(HEAD, head, strict=True))}
 
     def trajectory(self, support: Batch) -> Iterator[State]:
         """The state before the first inner step and after each."""
@@ -70,25 +52,12 @@ class GradientLearner(nn.Module):
 
         def loss(state: State) -> Tensor:
             vectors = self.vectors(support, state) if fixed is None else fixed
-            return cross_entropy(vectors @ state[_HEAD[0]].T + state[_HEAD[1]], support.labels)
+            return cross_entropy(head_scores(vectors, state), support.labels)
 
         yield from inner_steps(loss, self.initial(support), self.n_steps, self.lr, second_order=self.second_order)
 
     def adapt(self, support: Batch) -> State:
-        state: State = {}
-        for state in self.trajectory(support):  # noqa: B007
-            pass
-        return state
+        return deque(self.trajectory(support), maxlen=1).pop()
 
     def predict(self, state: State, query: Batch) -> Output:
-        return Output(self.vectors(query, state) @ state[_HEAD[0]].T + state[_HEAD[1]])
-
-    def classify(self, batch: Batch) -> Output:
-        """Scores (B, n_base_classes) of the joint classifier over all classes of training, by cosine.
-
-        Lengths of the weights are taken out (Wang et al. 2017, NormFace): a head is later built from class means.
-        """
-        if self.base_head is None:
-            raise ValueError("this learner was built without base classes")
-        weight = functional.normalize(self.base_head.weight, dim=-1)
-        return Output(_COSINE_SCALE * functional.linear(self.vectors(batch), weight, self.base_head.bias))
+        return Output(head_scores(self.vectors(query, state), state))

@@ -28,20 +28,18 @@ def inner_steps(
     model is trained on.
     """
     connected = torch.is_grad_enabled()
+    second_order = second_order and connected
     fast = dict(start) if connected else {name: value.detach().clone() for name, value in start.items()}
     yield fast
     for _ in range(n_steps):
         with torch.enable_grad():
             # Aliases, so that the derivative is taken in each value alone: a head that was built from the encoder
             # would otherwise carry a second derivative in the encoder's weights.
-            if second_order and connected:
-                at = {name: value.view_as(value) for name, value in fast.items()}
-                at = {name: value if value.requires_grad else value.requires_grad_() for name, value in at.items()}
-            else:
-                at = {name: value.detach().requires_grad_() for name, value in fast.items()}
-            grads = torch.autograd.grad(
-                loss(at), list(at.values()), create_graph=second_order and connected, allow_unused=True
-            )
+            at = {
+                name: (value.view_as(value) if second_order else value.detach()).requires_grad_()
+                for name, value in fast.items()
+            }
+            grads = torch.autograd.grad(loss(at), list(at.values()), create_graph=second_order, allow_unused=True)
         fast = {
             name: value if grad is None else value - lr * grad
             for (name, value), grad in zip(fast.items(), grads, strict=True)

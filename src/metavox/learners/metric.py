@@ -58,8 +58,8 @@ class Prototypes(nn.Module):
         n_at_once = max(1, _MAX_CELLS // max(cells, 1))
         options = {"band": self.band} if SIMILARITIES[self.match] is soft_similarity else {}
         parts = [
-            SIMILARITIES[self.match](frames, lengths, support, support_lengths, **options)
-            for frames, lengths in zip(query.split(n_at_once), query_lengths.split(n_at_once), strict=True)
+            SIMILARITIES[self.match](part, part_lengths, support, support_lengths, **options)
+            for part, part_lengths in zip(query.split(n_at_once), query_lengths.split(n_at_once), strict=True)
         ]
         return torch.cat(parts).reshape(-1, n_takes, n_views).amax(-1)
 
