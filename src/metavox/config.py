@@ -344,7 +344,8 @@ def _fault(model: type[BaseModel], tree: Any, item: Any) -> str:
     path = [str(part) for part in item["loc"]]
     where = ".".join(path)
     if item["type"] != "extra_forbidden":
-        return f"{where or 'the file'} is {_short(item.get('input'))}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+        said = item["msg"].removeprefix("Value error, ")
+        return f"{where or 'the file'} is {_short(item.get('input'))}: {said[:1].lower()}{said[1:]}"
     known = _known_keys(model, path[:-1])
     near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
     hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"known keys are {', '.join(known)}"

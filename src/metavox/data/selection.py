@@ -88,7 +88,10 @@ def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
 
 def _nothing(tasks: TasksConfig) -> str:
     if (tasks.classes, tasks.within) == ("word", "corpus*language"):
-        return "No word class is left to learn from; leave out fewer corpora or languages."
+        return (
+            "No word class is left to learn from; leave out fewer corpora or languages, and name corpora of sentences "
+            "in data.sentences."
+        )
     return (
         f"No group of one {tasks.within.replace('*', ' and ') or 'kind'} has two classes along {tasks.classes}; choose "
         "other tasks.classes or tasks.within, or leave out fewer corpora or languages."

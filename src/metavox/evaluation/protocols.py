@@ -52,9 +52,11 @@ def fitted(protocol: Protocol, index: ClassIndex) -> tuple[Protocol, str | None]
     if n < 2:
         most = max((index.n_takes(i) for i in range(len(index))), default=0)
         other = " by another speaker" if spec.speakers == "disjoint" else ""
+        any_speaker = " by anybody" if other else ""
         raise InputError(
             f"{n} of {len(index)} classes have the {spec.k_shot + 1} takes that {spec.k_shot} shots and a query{other} "
-            f"need (the largest has {most}), and an episode needs two; ask for fewer shots or record more takes."
+            f"need (the largest has {most}{any_speaker}), and an episode needs two; ask for fewer shots or record more "
+            "takes."
         )
     note = f"{n} classes have enough takes, fewer than the {spec.n_way} ways asked for; all {n} are used."
     return replace(protocol, spec=replace(spec, n_way=n)), note
