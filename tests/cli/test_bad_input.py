@@ -141,7 +141,7 @@ def test_speakers_that_nobody_named_cannot_be_kept_apart(refused: Callable[..., 
 
 def test_one_speaker_cannot_be_kept_apart(refused: Callable[..., str], shelf: Path) -> None:
     text = refused("evaluate", "dtw", "--corpus", shelf / "lonely", *SHAPE, "--speakers", "disjoint")
-    assert "another speaker" in text
+    assert "all 8 utterances are by one speaker; add recordings by somebody else" in text
 
 
 def test_the_last_corpus_is_looked_at_before_the_first_is_scored(
