@@ -1,4 +1,4 @@
-"""Losses and the class scores they are taken of: cross-entropy, and prototype distances in kernel form."""
+"""Class scores and their loss: cross-entropy, and prototype distances in kernel form."""
 
 import torch
 from jaxtyping import Float, Int

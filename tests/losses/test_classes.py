@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metavox.losses import cross_entropy, leave_one_out_scores, membership, prototype_scores, within_class
+from metavox.losses.classes import cross_entropy, leave_one_out_scores, membership, prototype_scores, within_class
 
 SHOTS = ([3, 3, 3], [1, 1, 1], [1, 2, 5], [4, 1, 1], [2, 0, 3], [6], [1], [0, 0, 2])
 """Takes a class: equal, one each, mixed, classes without any, one class alone."""
