@@ -21,8 +21,9 @@ from metavox.checkpoint import load_model, read_tensors, write_tensors
 from metavox.config import Experiment
 from metavox.contracts import Grads, InputError
 from metavox.data.selection import Tasks, select_tasks
+from metavox.engine import engine
 from metavox.learners.outer import leave_one_out
-from metavox.learners.presets import Preset
+from metavox.learners.presets import LEARNERS, Preset
 from metavox.training import (
     Step,
     as_episode,
@@ -52,6 +53,22 @@ TINY: dict[str, Any] = {
     },
 }
 """A learner of a few thousand weights, on frames of which a tenth of a second is one."""
+
+
+def test_an_executor_that_was_chosen_is_not_chosen_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would round otherwise, and what goes on would not be what was interrupted."""
+    plan = experiment(corpus, ("model.learner.name", "fomaml"), ("model.learner.inner_steps", 1))
+    chosen = []
+    choose = engine.calibrate
+    monkeypatch.setattr(engine, "calibrate", lambda *args: chosen.append(1) or choose(*args))
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, tmp_path / "out", report=stop_at(4))
+    assert len(chosen) == 1
+    assert json.loads((tmp_path / "out" / "executors.json").read_text())
+    run(plan, tmp_path / "out", resume=True)
+    assert len(chosen) == 1
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +142,7 @@ def test_loss_falls_and_words_that_were_held_out_are_told_apart(corpus: Path, tm
     assert about["steps"] == 60
 
 
-@pytest.mark.parametrize("name", ["prototypes", "fomaml", "joint", "linear_probe", "simpleshot"])
+@pytest.mark.parametrize("name", [name for name, preset in LEARNERS.items() if preset.outer is not None])
 def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tmp_path: Path, name: str) -> None:
     plan = experiment(corpus, ("model.learner.name", name), ("model.learner.inner_steps", 2), ("train.steps", 2))
     tasks = run(plan, tmp_path / "out")
@@ -142,7 +159,7 @@ def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tm
 
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     for key, value, said in (
-        ("model.learner.name", "dtw", "learners that can be trained: prototypes, fomaml, joint"),
+        ("model.learner.name", "dtw", "learners that can be trained: prototypes, maml, fomaml, reptile, imaml, joint"),
         ("model.learner.name", "protos", "learners that can be trained"),
         ("model.encoder.name", "transformer", "must be one of conv, linear, fc, sparse, conformer, crnn"),
         ("model.encoder.kernel", 4, "must be odd"),
@@ -183,12 +200,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(corpus: Path, t
     assert load_model(tmp_path / "a").hash == load_model(tmp_path / "b").hash
 
 
-@pytest.mark.parametrize("name", ["prototypes", "fomaml", "joint"])
+@pytest.mark.parametrize("name", ["prototypes", "maml", "joint"])
 @pytest.mark.parametrize("stops", [(4,), (1, 3, 7)], ids=["once", "often"])
 def test_stopped_and_resumed_is_as_if_nothing_had_happened(
     corpus: Path, tmp_path: Path, name: str, stops: Sequence[int]
 ) -> None:
-    plan = experiment(corpus, ("model.learner.name", name), ("model.learner.inner_steps", 2))
+    plan = experiment(
+        corpus, ("model.learner.name", name), ("model.learner.inner_steps", 2), ("model.learner.executor", "captured")
+    )
     torch.manual_seed(1)
     whole = run(plan, tmp_path / "whole")
     torch.manual_seed(2)

@@ -67,8 +67,20 @@ class LearnerConfig(Strict):
     is compared with the one that suits it best."""
     inner_steps: int = Field(5, ge=0, le=1000)
     inner_lr: float = Field(0.05, ge=0)
-    adapts: Literal["all", "head"] = "all"
-    """Which values the inner loop may change."""
+    adapts: Literal["all", "head"] | tuple[str, ...] = "all"
+    """Which values the inner loop may change: everything, the head alone (ANIL), or patterns of names such as
+    ``[encoder.body.blocks.3.*, head.*]``."""
+    anneal: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = None
+    """Shares of training between which ``maml`` goes from first to second order (Antoniou et al. 2019), or none."""
+    multi_step: bool = False
+    """Judge ``maml`` and ``fomaml`` by the query loss after every inner step, all alike, not only after the last."""
+    prox: float = Field(1.0, gt=0)
+    """How strongly ``imaml`` is pulled back to where its inner loop began."""
+    cg_iterations: int = Field(10, ge=1, le=1000)
+    """Conjugate gradient steps of ``imaml``."""
+    executor: Literal["auto", "loop", "vmap", "captured", "recursion"] = "auto"
+    """How meta-gradients are computed: all give the same up to rounding, ``auto`` times them and keeps the fastest.
+    Name one to have every training with the same seed alike to the last bit."""
     probe_l2: float = Field(1.0, gt=0)
     """Weight of the squared weights of a linear probe beside the sum of its losses, 1 / C of scikit-learn."""
     centring: Literal["none", "l2n", "cl2n"] = "cl2n"

@@ -208,6 +208,18 @@ class Enrollable(Learner, Protocol):
 
 
 @runtime_checkable
+class Scheduled(Protocol):
+    """A learner that trains otherwise early than late."""
+
+    chosen: dict[str, Any]
+    """How it computes what it does, by what that was chosen for; a training that goes on is given what it had."""
+
+    def progress(self, share: float) -> None:
+        """Say which share of training is over, 0 to 1."""
+        ...
+
+
+@runtime_checkable
 class Task(Protocol):
     """What is asked of the outputs: how they are punished in training and scored in a test."""
 

@@ -28,11 +28,12 @@ from .augment.spectral import change_features, jitter_bounds, mask_blocks
 from .calibration import reference_scores
 from .checkpoint import build, read_tensors, save_model, write_json, write_tensors, write_text
 from .config import AugmentConfig, Experiment, ModelConfig
-from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError
+from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError, Outer, Scheduled, Task, as_row
 from .data.bank import Bank
 from .data.episodes import EpisodeSpec
 from .data.samplers import TaskSampler
 from .data.selection import Tasks
+from .engine.choice import Option
 from .features import window
 from .learners.outer import joint
 from .learners.presets import LEARNERS
@@ -117,18 +118,13 @@ def learn(
     try:
         for _ in until_interrupted(lambda: trainer.step < train.steps):
             started = time.process_time()
-            episodes = training_episodes(experiment, tasks, trainer.step)
-            grads = outer(learner, task, episodes)
-            applied = _apply(trainer, grads, experiment)
+            grads, applied = _outer_step(trainer, tasks, experiment, outer, task)
             skipped_in_a_row = 0 if applied else skipped_in_a_row + 1
             if skipped_in_a_row >= MAX_SKIPPED:
                 raise InputError(
                     f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step "
-                    f"{trainer.step}; train anew with a lower train.lr or model.learner.inner_lr and another --out."
+                    f"{trainer.step - 1}; train anew with a lower train.lr or model.learner.inner_lr and another --out."
                 )
-            losses = grads.losses or [grads.metrics["loss"]] * len(episodes)
-            tasks.training.record(trainer.step, [episode.draw for episode in episodes], losses, grads.guessing)
-            trainer.step += 1
             last = trainer.step == train.steps
             if trainer.step % train.validate_every == 0 or last:
                 trainer.validation = validate(experiment, tasks, learner, task)
@@ -220,6 +216,20 @@ def step_size(experiment: Experiment, step: int) -> float:
     return train.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
+def _outer_step(trainer: Trainer, tasks: Tasks, experiment: Experiment, outer: Outer, task: Task) -> tuple[Grads, bool]:
+    """One step on fresh episodes: what was found, and whether the model was moved by it."""
+    learner = trainer.learner
+    if isinstance(learner, Scheduled):
+        learner.progress(trainer.step / experiment.train.steps)
+    episodes = training_episodes(experiment, tasks, trainer.step)
+    grads = outer(learner, task, episodes)
+    applied = _apply(trainer, grads, experiment)
+    losses = grads.losses or [grads.metrics["loss"]] * len(episodes)
+    tasks.training.record(trainer.step, [episode.draw for episode in episodes], losses, grads.guessing)
+    trainer.step += 1
+    return grads, applied
+
+
 def _apply(trainer: Trainer, grads: Grads, experiment: Experiment) -> bool:
     """One optimizer step with a clipped gradient; False where it is not finite, and nothing moved."""
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads.values.values()]))
@@ -288,6 +298,8 @@ def _save(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
     tensors |= {f"sampler/{name}": torch.from_numpy(array) for name, array in sampler.arrays.items()}
     known = math.nan if trainer.validation is None else trainer.validation
     tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
+    if isinstance(trainer.learner, Scheduled) and trainer.learner.chosen:
+        write_json(out / "executors.json", {key: as_row(option) for key, option in trainer.learner.chosen.items()})
     write_tensors(out / "trainer.safetensors", tensors)
 
 
@@ -306,7 +318,10 @@ def _restore(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
             }
             if moments:
                 trainer.optimizer.state[parameter] = moments
-    except (KeyError, ValueError, RuntimeError) as err:
+        if isinstance(trainer.learner, Scheduled) and (out / "executors.json").exists():
+            known = json.loads((out / "executors.json").read_text(encoding="utf-8"))
+            trainer.learner.chosen.update({key: Option(**option) for key, option in known.items()})
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as err:
         raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
     trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
     trainer.validation = None if math.isnan(validation) else validation

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, FrontEnd, State
+from metavox.learners.gradient import GradientLearner
 from metavox.learners.presets import BASELINES
 
 SMALL = ModelConfig(
@@ -25,6 +27,10 @@ CASES = {
     "prototypes-soft": small("prototypes", match="soft"),
     "prototypes-dtw": small("prototypes", match="dtw"),
     "prototypes-pooled": small("prototypes", match="pooled"),
+    "maml": small("maml", inner_steps=3),
+    "maml-patterns": small("maml", inner_steps=3, adapts=("encoder.body.blocks.2.*", "head.*"), multi_step=True),
+    "reptile": small("reptile", inner_steps=3),
+    "imaml": small("imaml", inner_steps=3),
     "fomaml": small("fomaml", inner_steps=3),
     "fomaml-head": small("fomaml", inner_steps=3, adapts="head"),
     "joint": small("joint", inner_steps=3, n_base_classes=7),
@@ -36,7 +42,7 @@ CASES = {
     "dtw": BASELINES["dtw"],
     "scratch": small("scratch", inner_steps=6, inner_lr=1e-2),
 }
-GRADIENT = [name for name in CASES if name.startswith(("fomaml", "joint"))]
+GRADIENT = [name for name in CASES if isinstance(build(CASES[name]), GradientLearner)]
 ENROLLABLE = [name for name in CASES if name.startswith(("prototypes", "dtw"))]
 TOLERANCE = 1e-5
 

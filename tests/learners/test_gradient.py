@@ -87,10 +87,10 @@ def by_hand_first_order(learner: GradientLearner, task: Episode) -> dict[str, Te
         body = dict(zip(names, values, strict=False))
         return learner.vectors(items, body) @ values[-2].T + values[-1]
 
-    for _ in range(learner.n_steps):
+    for _ in range(learner.rule.n_steps):
         at = [value.detach().requires_grad_() for value in fast]
         grads = torch.autograd.grad(cross_entropy(scores(at, support), support.labels), at)
-        fast = [value - learner.lr * grad for value, grad in zip(fast, grads, strict=True)]
+        fast = [value - learner.rule.lr * grad for value, grad in zip(fast, grads, strict=True)]
 
     at = [value.detach().requires_grad_() for value in fast]
     outer = cross_entropy(scores(at, query), query.labels)
@@ -124,13 +124,13 @@ def test_the_first_order_meta_gradient_is_the_one_built_by_hand(adapts: str, n_s
 @pytest.mark.parametrize("adapts", ["all", "head"])
 @pytest.mark.parametrize("n_steps", [0, 1, 3])
 def test_the_second_order_meta_gradient_is_that_of_finite_differences(adapts: str, n_steps: int) -> None:
-    learner = learner_of(adapts=adapts, n_steps=n_steps, second_order=True)
+    learner = learner_of(adapts=adapts, n_steps=n_steps, order=1.0)
     same(query_loss(learner, Commands(), [episode()]).values, finite_differences(learner, episode()), 1e-6)
 
 
 @pytest.mark.parametrize("adapts", ["all", "head"])
 def test_first_and_second_order_predict_alike_and_learn_differently(adapts: str) -> None:
-    first, second = learner_of(adapts=adapts), learner_of(adapts=adapts, second_order=True)
+    first, second = learner_of(adapts=adapts), learner_of(adapts=adapts, order=1.0)
     assert float(loss_of(first, episode()).detach()) == pytest.approx(float(loss_of(second, episode()).detach()), 1e-12)
     one, other = (query_loss(learner, Commands(), [episode()]).values for learner in (first, second))
     for name, value in one.items():

@@ -8,23 +8,23 @@ import torch
 from metavox.checkpoint import build
 from metavox.config import LearnerConfig, ModelConfig
 from metavox.contracts import FrontEnd
-from metavox.learners.outer import joint, leave_one_out, query_loss
+from metavox.learners.outer import joint, leave_one_out, meta_gradient
 from metavox.learners.presets import BASELINES, LEARNERS
 
 
 def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     outer = {name: preset.outer for name, preset in LEARNERS.items()}
     assert outer.pop("prototypes") is leave_one_out
-    assert outer.pop("fomaml") is query_loss
+    assert {outer.pop(name) for name in ("maml", "fomaml", "reptile", "imaml")} == {meta_gradient}
     assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}
     assert outer == dict.fromkeys(BASELINES)
 
 
-@pytest.mark.parametrize("name", ["fomaml", "joint"])
-def test_the_inner_loop_is_as_configured(name: str) -> None:
+@pytest.mark.parametrize(("name", "order"), [("maml", 1), ("fomaml", 0), ("reptile", 0), ("imaml", 0), ("joint", 0)])
+def test_the_inner_loop_is_as_configured(name: str, order: float) -> None:
     config = LearnerConfig(name=name, inner_steps=7, inner_lr=0.3, adapts="head", n_base_classes=4)
     learner: Any = build(ModelConfig(learner=config))
-    assert (learner.n_steps, learner.lr, learner.adapts_body, learner.second_order) == (7, 0.3, False, False)
+    assert (learner.rule.n_steps, learner.rule.lr, learner.adapts_body, learner.order) == (7, 0.3, False, order)
     assert learner.base_head.out_features == 4
 
 

@@ -63,6 +63,8 @@ class Engine:
         memory_mb: what an executor may hold at most; None for half of what is free.
         lowered: compute convolutions and group norms with channels last in memory (``captured`` only).
         precision: ``float32`` for the precision of the values, or ``bfloat16`` for autocast.
+        chosen: options by what they were chosen for. It is added to; what it holds already is not chosen again, so
+            that a training that goes on computes as it did.
 
     Raises:
         InputError: a name that is not known, or a batch norm that learns statistics while training.
@@ -80,6 +82,7 @@ class Engine:
         memory_mb: float | None = None,
         lowered: bool = True,
         precision: str = "float32",
+        chosen: dict[str, Option] | None = None,
     ) -> None:
         self.rule = rule or UpdateRule()
         self.plan = Plan(problem, self.rule, outer_of(outer, self.rule.n_steps))
@@ -93,7 +96,7 @@ class Engine:
         self.executor, self.memory_mb = executor, memory_mb
         self._asked = Option(executor, chunk, query_chunk, lowered)
         self._executors = Executors(self.plan, precision)
-        self._options: dict[Any, Option] = {}
+        self.chosen = {} if chosen is None else chosen
         self.choice: Choice | None = None
         refuse_running_statistics(problem.module)
         mixing = mixes_items(problem.module) if problem.body is not None else None
@@ -152,17 +155,17 @@ class Engine:
 
     def _run(self, values: Values, tasks: Sequence[Task], order: Order) -> Any:
         kind = order if isinstance(order, float) else "between"
-        key = (kind, len(tasks), signature(tasks[0]))
-        if key not in self._options:
-            self._options[key] = self._choose(values, tasks, order)
-        return self._executors.run(self._options[key], values, tasks, order)
+        key = f"{self.executor} {kind} {len(tasks)} {signature(tasks[0])}"
+        if key not in self.chosen:
+            self.chosen[key] = self._choose(values, tasks, order)
+        return self._executors.run(self.chosen[key], values, tasks, order)
 
     def _choose(self, values: Values, tasks: Sequence[Task], order: Order) -> Option:
         if self.executor != "auto":
             option, self.choice = option_of(self._asked, len(tasks)), Choice(self._asked, ())
             self._executors.check_memory(option, values, tasks, order, self.memory_mb)
             return option
-        if len(self._options) >= MAX_SHAPES:
+        if len(self.chosen) >= MAX_SHAPES:
             return Option("loop")
         self.choice = calibrate(self._executors, self._asked, values, tasks, order, self.memory_mb)
         return self.choice.option

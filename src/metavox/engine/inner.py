@@ -19,21 +19,25 @@ Slope = Callable[[Callable[[Values], Tensor], Values, Order], tuple[Mapping[str,
 
 
 def inner_steps(
-    loss: Callable[[Values], Tensor], start: Values, rule: UpdateRule, values: Values | None = None
+    loss: Callable[[Values], Tensor],
+    start: Values,
+    rule: UpdateRule,
+    values: Values | None = None,
+    order: Order | None = None,
 ) -> Iterator[Values]:
     """Yield the values before the first step and after each one; ``start`` is not changed.
 
     Where gradients are on, every state stays connected to ``start``, so an outer loss reaches the initialisation: with
     ``rule.order`` above 0 through the inner gradients too, else as if they were constants (first-order MAML, section
     5.2). Where gradients are off (enrolment, evaluation) the states are detached copies, which stay as they are when
-    the model is trained on. ``values`` holds learned step sizes.
+    the model is trained on. ``values`` holds learned step sizes; ``order`` stands in for ``rule.order``.
     """
+    order = rule.order if order is None else order
     connected = torch.is_grad_enabled()
     fast = dict(start) if connected else {name: value.detach().clone() for name, value in start.items()}
     yield fast
     for index in range(rule.n_steps):
-        order = rule.order if connected else 0.0
-        fast, _ = one_step(loss, rule, fast, index, values or {}, order, autograd_slope)
+        fast, _ = one_step(loss, rule, fast, index, values or {}, order if connected else 0.0, autograd_slope)
         if not connected:
             fast = detached(fast)
         yield fast

@@ -11,6 +11,8 @@ from ..nets.heads import segment_means
 
 HEAD = ("head.weight", "head.bias")
 """Names of the linear head in a state; whatever else a state holds belongs to the encoder."""
+ENCODER = "encoder."
+"""Prefix that values of the encoder may have in a state, as they have it among the parameters of a learner."""
 N_SEGMENTS = 8
 """Stretches of time whose means make the vector that a linear head sees."""
 N_AVERAGED = 100
@@ -21,7 +23,7 @@ _COSINE_SCALE = 20.0
 def clip_vectors(encoder: Encoder, batch: Batch, state: State | None = None) -> Float[Tensor, "B ND"]:
     """Vectors of one size (B, N_SEGMENTS D) that keep order in time; the encoder takes its own values of ``state``."""
     assert isinstance(encoder, nn.Module)
-    body = {name: value for name, value in (state or {}).items() if name not in HEAD}
+    body = {name.removeprefix(ENCODER): value for name, value in (state or {}).items() if name not in HEAD}
     frames = functional_call(encoder, body, (batch.inputs, batch.lengths))
     return segment_means(frames, encoder.out_lengths(batch.lengths), N_SEGMENTS)
 
@@ -30,6 +32,11 @@ def head_scores(vectors: Float[Tensor, "B ND"], state: State) -> Float[Tensor, "
     """Scores of the linear head of ``state``."""
     weight, bias = (state[name] for name in HEAD)
     return functional.linear(vectors, weight, bias)
+
+
+def unit(vectors: Float[Tensor, "*B ND"]) -> Float[Tensor, "*B ND"]:
+    """The same directions of length 1."""
+    return functional.normalize(vectors, dim=-1)
 
 
 class JointClassifier(nn.Module):
@@ -56,7 +63,7 @@ class JointClassifier(nn.Module):
 
     def scaled(self, vectors: Float[Tensor, "B ND"]) -> Float[Tensor, "B ND"]:
         """The same directions, all of the learned length."""
-        return self.log_scale.exp() * functional.normalize(vectors, dim=-1)
+        return self.log_scale.exp() * unit(vectors)
 
     def classify(self, batch: Batch) -> Output:
         """Scores (B, n_base_classes) of the joint classifier over all classes of training, by cosine.

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from math import log
+from math import log, nan
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..contracts import Batch, Episode, Grads, Output, Task
 from .classifier import JointClassifier
+from .gradient import GradientLearner
 from .metric import Prototypes
 
 
@@ -27,6 +28,22 @@ def query_loss(learner: nn.Module, task: Task, episodes: Sequence[Episode]) -> G
         return learner.predict(state, episode.query), episode.query  # type: ignore[operator]
 
     return _mean_gradient(learner, task, episodes, forward)
+
+
+def meta_gradient(learner: GradientLearner, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Gradient of what the learner's outer rule asks after its inner loop, by the fastest way on this machine.
+
+    With the outer rule ``query`` it is that of ``query_loss``. Reptile reports the support loss, and accuracy nowhere.
+    """
+    values, losses, scores = learner.meta_gradient(task, episodes)
+    hits, n_items = 0.0, 0
+    for episode, found in zip(episodes, scores, strict=True):
+        if isinstance(found, torch.Tensor):
+            hits += float(task.score(Output(found), episode.query).sum())
+            n_items += len(episode.query)
+    metrics = {"loss": float(torch.stack(losses).mean()), "accuracy": hits / n_items if n_items else nan}
+    guessing = tuple(log(episode.query.n_classes) for episode in episodes)
+    return Grads(values, metrics, tuple(float(loss) for loss in losses), guessing)
 
 
 def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) -> Grads:

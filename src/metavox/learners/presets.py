@@ -8,12 +8,14 @@ from torch import nn
 
 from ..config import EncoderConfig, LearnerConfig, ModelConfig
 from ..contracts import Encoder, FrontEnd, Outer
+from ..engine import Implicit, Reptile
+from ..engine.outers import Outer as EngineOuter
 from ..nets.views import tracts
 from .baselines import NearestMean, Scratch
 from .frozen import LinearProbe, SimpleShot
 from .gradient import GradientLearner
 from .metric import Prototypes
-from .outer import joint, leave_one_out, query_loss
+from .outer import joint, leave_one_out, meta_gradient
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,34 @@ def _dtw(encoder: Encoder, config: LearnerConfig) -> nn.Module:
 
 
 def _gradient(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    return _adapting(encoder, config, "query", 0.0)
+
+
+def _maml(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    return _adapting(encoder, config, "query", 1.0)
+
+
+def _reptile(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    return _adapting(encoder, config, Reptile(), 0.0)
+
+
+def _imaml(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    return _adapting(encoder, config, Implicit(config.prox, config.cg_iterations), 0.0)
+
+
+def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter, order: float) -> nn.Module:
+    if config.multi_step and outer == "query":
+        outer = "multi_step"
     return GradientLearner(
-        encoder, config.inner_steps, config.inner_lr, config.adapts, n_base_classes=config.n_base_classes
+        encoder,
+        config.inner_steps,
+        config.inner_lr,
+        config.adapts,
+        order,
+        config.anneal if order else None,
+        outer,
+        config.executor,
+        config.n_base_classes,
     )
 
 
@@ -56,7 +84,10 @@ def _nearest_mean(encoder: Encoder, config: LearnerConfig) -> nn.Module:
 
 LEARNERS = {
     "prototypes": Preset(_prototypes, leave_one_out),
-    "fomaml": Preset(_gradient, query_loss),
+    "maml": Preset(_maml, meta_gradient),
+    "fomaml": Preset(_gradient, meta_gradient),
+    "reptile": Preset(_reptile, meta_gradient),
+    "imaml": Preset(_imaml, meta_gradient),
     "joint": Preset(_gradient, joint),
     "linear_probe": Preset(_linear_probe, joint),
     "simpleshot": Preset(_simpleshot, joint),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metavox.contracts import State
-from metavox.learners.inner import inner_steps
+from metavox.engine import UpdateRule
+from metavox.engine.inner import inner_steps
 
 LR = 0.1
 STEPS = [0, 1, 2, 5]
@@ -40,7 +41,7 @@ def adapted(
     loss: Callable[[State], Tensor], start: State, n_steps: int, lr: float, second_order: bool = False
 ) -> State:
     """The values after the last step."""
-    return list(inner_steps(loss, start, n_steps, lr, second_order=second_order))[-1]
+    return list(inner_steps(loss, start, UpdateRule(n_steps, lr, order=float(second_order))))[-1]
 
 
 def outer_loss(x: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def finite_differences(function: Callable[[Tensor], Tensor], at: Tensor, by: flo
 @pytest.mark.parametrize("second_order", [False, True])
 def test_it_goes_where_the_closed_form_goes(grad: bool, second_order: bool) -> None:
     with torch.set_grad_enabled(grad):
-        states = list(inner_steps(quadratic, {"x": START}, 5, LR, second_order=second_order))
+        states = list(inner_steps(quadratic, {"x": START}, UpdateRule(5, LR, order=float(second_order))))
     assert len(states) == 6
     for n, state in enumerate(states):
         torch.testing.assert_close(state["x"].detach(), after(n), rtol=0, atol=1e-12)
@@ -123,7 +124,7 @@ def test_values_that_the_loss_does_not_read_stay() -> None:
 def test_without_gradients_the_states_are_copies_of_their_own(n_steps: int) -> None:
     """Training goes on in place; what was enrolled before must not move with it."""
     start = {"x": START.clone().requires_grad_(), "unread": TARGET.clone().requires_grad_()}
-    states = list(inner_steps(quadratic, start, n_steps, LR))
+    states = list(inner_steps(quadratic, start, UpdateRule(n_steps, LR, order=0.0)))
     assert not any(value.requires_grad for state in states for value in state.values())
     kept = [state["x"].clone() for state in states]
     for value in start.values():
@@ -133,5 +134,5 @@ def test_without_gradients_the_states_are_copies_of_their_own(n_steps: int) -> N
 
 
 def test_the_loss_falls_with_every_step() -> None:
-    losses = [float(quadratic(state)) for state in inner_steps(quadratic, {"x": START}, 8, LR)]
+    losses = [float(quadratic(state)) for state in inner_steps(quadratic, {"x": START}, UpdateRule(8, LR, order=0.0))]
     assert all(later < earlier for earlier, later in pairwise(losses))
