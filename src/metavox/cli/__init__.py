@@ -49,7 +49,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
-app.command()(bench.bench)
+app.add_typer(bench.bench_app, name="bench")
 
 
 def _version(asked: bool) -> bool:

@@ -1,9 +1,12 @@
-"""``metavox bench``: what the encoder of a model costs."""
+"""``metavox bench``: what the encoder of a model costs; and ``metavox bench engines`` beside it."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from . import bench_engines
 
 
 def bench(
@@ -22,6 +25,8 @@ def bench(
     """Count and time the encoder of a model, or of a recipe that was not trained yet, on one CPU thread.
 
     Example: metavox bench recipes/commands.yaml model.encoder.name=sparse
+
+    The meta-gradient engine beside other libraries: metavox bench engines --help
     """
     from importlib.metadata import version
 
@@ -82,3 +87,20 @@ def _encoder(model: str, overrides: list[str]) -> tuple[str, Any, dict[str, Any]
         "model_hash": loaded.hash[:16],
     }
     return loaded.name, loaded.learner.encoder, about
+
+
+class _ModelUnlessNamed(TyperGroup):
+    """What follows ``metavox bench`` is a model, unless it is the name of another verb here."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        if args and args[0] != _MODEL and args[0] in self.commands:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.commands[_MODEL].make_context(info_name, args, parent, **extra)
+
+
+_MODEL = "MODEL"
+bench_app = typer.Typer(
+    cls=_ModelUnlessNamed, help="Count and time the encoder of a model; or the meta-gradient engine (bench engines)."
+)
+bench_app.command(_MODEL)(bench)
+bench_app.command("engines")(bench_engines.engines)
