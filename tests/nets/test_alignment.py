@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from metavox.nets import alignment
 from metavox.nets.alignment import (
     SIMILARITIES,
+    dtw_among,
     dtw_similarity,
     frame_mask,
     pooled_similarity,
@@ -200,3 +202,27 @@ def test_its_gradient_is_that_of_finite_differences(name: str) -> None:
     query, support = sequences([4, 2], seed=1).requires_grad_(), sequences([3, 5], seed=2)
     lengths = torch.tensor([4, 2]), torch.tensor([3, 5])
     assert torch.autograd.gradcheck(lambda x: SIMILARITIES[name](x, lengths[0], support, lengths[1]), (query,))
+
+
+@pytest.mark.parametrize("most", [1, 700, 10**9])
+def test_sequences_are_warped_to_one_another_once_a_pair(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(5)
+    frames = torch.randn(7, 9, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    lengths = torch.tensor([9, 5, 9, 1, 7, 9, 3])
+    weight = torch.randn(7, 7, dtype=torch.float64, generator=generator).fill_diagonal_(0)
+    whole = dtw_similarity(frames, lengths, frames, lengths)
+    n_pairs: list[int] = []
+    best_path = alignment._best_path
+    monkeypatch.setattr(alignment, "_best_path", lambda g, *rest: n_pairs.append(g.shape[2]) or best_path(g, *rest))
+    once = dtw_among(frames, lengths, most)
+    assert sum(n_pairs) == 21
+    assert len(n_pairs) == {1: 6, 700: 3, 10**9: 1}[most]
+    assert not bool(once.diagonal().any())
+    torch.testing.assert_close(once + torch.diag(whole.diagonal()), whole, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad((value * weight).sum(), frames)[0] for value in (once, whole))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_one_sequence_alone_is_warped_to_nothing() -> None:
+    frames = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(dtw_among(frames, torch.tensor([5])), torch.zeros(1, 1))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ..contracts import Batch, Encoder, Output, State
 from ..losses import leave_one_out_scores, prototype_scores, within_class
-from ..nets.alignment import SIMILARITIES, soft_similarity
+from ..nets.alignment import SIMILARITIES, dtw_among, soft_similarity
 
 _MAX_CELLS = 2_500_000
 """Cells of a (B, S, T, U) comparison held at once, few enough for the cache; a larger query is compared in parts."""
@@ -95,6 +95,11 @@ class Prototypes(nn.Module):
         similarity = self._among(state["takes"], state["lengths"])
         return self.log_scale.exp() * leave_one_out_scores(similarity, state["labels"], len(state["within"]))
 
+    def score_each(self, batch: Batch) -> Tensor:
+        """(B, C) scores of each item against the others: ``leave_one_out(adapt(batch))``, aligned once, not twice."""
+        similarity = self._among(*self._takes(batch))
+        return self.log_scale.exp() * leave_one_out_scores(similarity, batch.labels, batch.n_classes)
+
     def _takes(self, support: Batch) -> tuple[Tensor, Tensor]:
         """(S, V, T', D) frames of every view, and their lengths (S,)."""
         views = [support] if self.training else self.views(support)
@@ -102,8 +107,10 @@ class Prototypes(nn.Module):
         return torch.stack([frames for frames, _ in embedded], 1), embedded[0][1]
 
     def _among(self, takes: Tensor, lengths: Tensor) -> Tensor:
-        """(S, S) similarities of the takes with one another, each as if it were the query."""
-        return self.similarity(takes[:, 0], lengths, takes, lengths)
+        """(S, S) similarities of the takes with one another, each as if it were the query; with itself whatever."""
+        if self.match != "dtw" or takes.shape[1] > 1:
+            return self.similarity(takes[:, 0], lengths, takes, lengths)
+        return dtw_among(takes[:, 0], lengths, _MAX_CELLS)  # one view: the same both ways
 
     def _remember(self, takes: Tensor, lengths: Tensor, labels: Tensor, n_classes: int) -> State:
         within = within_class(self._among(takes, lengths), labels, n_classes)

@@ -55,7 +55,7 @@ def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) 
 
     def forward(episode: Episode) -> tuple[Output, Batch]:
         batch = joined(episode)
-        return Output(learner.leave_one_out(learner.adapt(batch))), batch
+        return Output(learner.score_each(batch)), batch
 
     return _mean_gradient(learner, task, episodes, forward)
 

@@ -13,7 +13,7 @@ def cross_entropy(scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Fl
 
 def membership(labels: Int[Tensor, " B"], n_classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B C"]:
     """1 where an item is of a class, 0 elsewhere."""
-    return functional.one_hot(labels.long(), n_classes).to(dtype)
+    return (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(dtype)  # one_hot cannot be vmapped
 
 
 def within_class(similarity: Float[Tensor, "B B"], labels: Int[Tensor, " B"], n_classes: int) -> Float[Tensor, " C"]:

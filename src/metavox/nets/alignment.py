@@ -14,6 +14,14 @@ def frame_mask(lengths: Int[Tensor, " B"], n_frames: int) -> Float[Tensor, "B T"
     return (torch.arange(n_frames, device=lengths.device) < lengths[:, None]).float()
 
 
+def all_full(lengths: Int[Tensor, " B"], n_frames: int) -> bool:
+    """True where there is no padding; False too where nobody can tell, as within ``vmap``."""
+    try:
+        return bool((lengths == n_frames).all())
+    except RuntimeError:
+        return False
+
+
 def pooled_similarity(
     query: Float[Tensor, "B T D"],
     query_lengths: Int[Tensor, " B"],
@@ -58,7 +66,7 @@ def soft_similarity(
 def _within_band(query: Tensor, query_lengths: Tensor, support: Tensor, support_lengths: Tensor, band: float) -> Tensor:
     """True where two valid frames are within ``band`` in relative time. (B, S, T, U), or broadcast to it."""
     n_query, n_support = query.shape[1], support.shape[1]
-    if bool((query_lengths == n_query).all()) and bool((support_lengths == n_support).all()):
+    if all_full(query_lengths, n_query) and all_full(support_lengths, n_support):
         query_lengths, support_lengths = query_lengths[:1], support_lengths[:1]  # one mask serves every pair
     at_query = (torch.arange(n_query, device=query.device) + 0.5) / query_lengths[:, None]
     at_support = (torch.arange(n_support, device=query.device) + 0.5) / support_lengths[:, None]
@@ -86,6 +94,38 @@ def dtw_similarity(
     first = query_lengths.repeat_interleave(n_support)
     second = support_lengths.repeat(n_query)
     return (_best_path(cosine, first, second) / (first + second)).reshape(n_query, n_support)
+
+
+def dtw_among(
+    frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"], max_cells: int = 2_500_000
+) -> Float[Tensor, "B B"]:
+    """``dtw_similarity`` of sequences with one another, each pair once, at most ``max_cells`` cells at a time.
+
+    It is the same both ways. The diagonal is 0: nobody asks how alike a sequence is to itself.
+    """
+    n_items, n_frames, _ = frames.shape
+    half = frames.new_zeros(n_items, n_items)
+    values, rows, row = [], [], 0
+    while row < n_items - 1:
+        last, cells = row, 0
+        while last < n_items - 1 and (last == row or cells < max_cells):
+            cells += (n_items - 1 - last) * n_frames**2
+            last += 1
+        cosines = [
+            (frames[i] @ frames[i + 1 :].flatten(0, 1).T).unflatten(1, (-1, n_frames)).transpose(1, 2)
+            for i in range(row, last)
+        ]
+        one, other = torch.triu_indices(n_items, n_items, 1, device=frames.device)
+        within = (one >= row) & (one < last)
+        one, other = one[within], other[within]
+        best = _best_path(torch.cat(cosines, 2), lengths[one], lengths[other])
+        values.append(best / (lengths[one] + lengths[other]))
+        rows.append((one, other))
+        row = last
+    if values:
+        at = tuple(torch.cat(part) for part in zip(*rows, strict=True))
+        half = half.index_put(at, torch.cat(values))
+    return half + half.T
 
 
 def _best_path(gain: Tensor, first: Tensor, second: Tensor) -> Tensor:

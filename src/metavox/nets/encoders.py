@@ -5,6 +5,7 @@ untrained baselines are compared through the same code. Padding is masked and ne
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from ..config import EncoderConfig
 from ..contracts import FrontEnd
-from .alignment import frame_mask
+from .alignment import all_full, frame_mask
 from .cepstra import LogMelEncoder, MfccEncoder, halved
 from .conformer import ConformerBody
 from .convolutional import ConvBody, RecurrentBody
@@ -50,14 +51,17 @@ class FusedEncoder(nn.Module):
         super().__init__()
         self.front_end, self.normalize = front_end, config.normalize
         self.weight, self.weight_in_training = config.cepstra, config.cepstra_in_training
+        self.training_dtype = torch.float32
+        """What the body multiplies in while it is trained; what is stored, and what is used, stays as it is."""
         self.body = body(config, front_end.n_mels)
         self.cepstra = MfccEncoder(config, front_end) if config.cepstra else None
         self.dim = config.dim + (self.cepstra.dim if self.cepstra else 0)
 
     def forward(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T2 D"]:
-        full = bool((lengths == inputs.shape[1]).all())
-        mask = None if full else frame_mask(lengths, inputs.shape[1]).to(inputs.dtype)
-        frames = self.body(normalized(inputs, mask, self.normalize), mask)
+        mask = None if all_full(lengths, inputs.shape[1]) else frame_mask(lengths, inputs.shape[1]).to(inputs.dtype)
+        low = self.training and self.training_dtype != torch.float32
+        with torch.autocast(inputs.device.type, self.training_dtype, enabled=True) if low else nullcontext():
+            frames = self.body(normalized(inputs, mask, self.normalize), mask).to(inputs.dtype)
         # Not functional.normalize, whose second derivative is NaN where a frame is 0 (silence, padding).
         frames = frames * torch.rsqrt(frames.square().sum(-1, keepdim=True) + 1e-8)
         if self.cepstra is not None:
