@@ -17,7 +17,7 @@ FLOORS = [
     ["audio", "features", "augment", "text"],
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
-    ["checkpoint", "runtime", "evaluation", "training"],
+    ["checkpoint", "runtime", "evaluation", "training_log", "training"],
     ["benchmarking", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

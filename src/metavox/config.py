@@ -269,6 +269,9 @@ class TrainConfig(Strict):
     clip: float = Field(5.0, gt=0)
     """Largest norm of the meta-gradient."""
     seed: int = Field(0, ge=0, lt=2**63)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the body of an encoder multiplies in while it is trained; ``auto`` is bfloat16 where the processor has
+    instructions for it. Weights, sums and everything in use are float32."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads of torch. Small nets on short windows are fastest on one."""
     validate_every: int = Field(200, ge=1)

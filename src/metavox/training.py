@@ -37,7 +37,9 @@ from .engine.choice import Option
 from .features import window
 from .learners.outer import joint
 from .learners.presets import LEARNERS
+from .nets.encoders import FusedEncoder
 from .tasks import TASKS
+from .training_log import TrainingLog
 
 MAX_SKIPPED = 20
 """Outer steps in a row whose gradient is not finite before training stops."""
@@ -57,6 +59,12 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
         config = config.model_copy(update={"learner": learner})
     return build(config, seed=experiment.train.seed), config
+
+
+def training_dtype(precision: str) -> torch.dtype:
+    """What ``train.precision`` comes to on this processor."""
+    fast = precision == "auto" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
 
 
 # ------------------------------------------------------------------------------------------------------ 3. learning
@@ -110,9 +118,11 @@ def learn(
         _restore(trainer, tasks.training, out)
     else:
         _claim(experiment, out)
+    if isinstance(learner.encoder, FusedEncoder):
+        learner.encoder.training_dtype = training_dtype(train.precision)
     outer, task = LEARNERS[config.learner.name].outer, TASKS["commands"]()
     assert outer is not None  # initialise refuses learners without one
-    log = _Log(out, trainer.step)
+    log = TrainingLog(out, trainer.step)
     skipped_in_a_row = 0
     learner.train()
     try:
@@ -129,7 +139,8 @@ def learn(
             if trainer.step % train.validate_every == 0 or last:
                 trainer.validation = validate(experiment, tasks, learner, task)
             trainer.cpu_s += time.process_time() - started
-            log.write(trainer, grads, validated=trainer.step % train.validate_every == 0 or last)
+            validated = trainer.step % train.validate_every == 0 or last
+            log.write(_row(trainer, grads, validated=validated), trainer.cpu_s)
             if trainer.step % train.checkpoint_every == 0 or last:
                 _save(trainer, tasks.training, out)
             if report is not None:
@@ -228,6 +239,12 @@ def _outer_step(trainer: Trainer, tasks: Tasks, experiment: Experiment, outer: O
     tasks.training.record(trainer.step, [episode.draw for episode in episodes], losses, grads.guessing)
     trainer.step += 1
     return grads, applied
+
+
+def _row(trainer: Trainer, grads: Grads, *, validated: bool) -> dict[str, Any]:
+    """What the log says of a step."""
+    row = {"step": trainer.step, **grads.metrics, "lr": trainer.optimizer.param_groups[0]["lr"]}
+    return {**row, "validation": trainer.validation} if validated else row
 
 
 def _apply(trainer: Trainer, grads: Grads, experiment: Experiment) -> bool:
@@ -360,35 +377,3 @@ def _reference(experiment: Experiment, tasks: Tasks, learner: Any, k_shot: int) 
     draws = [sampler.episode(1, i) for i in range(experiment.train.validation_episodes)]
     front_end = experiment.model.front_end
     return reference_scores(learner, [as_episode(tasks.bank, draw, front_end) for draw in draws])
-
-
-class _Log:
-    """``training.jsonl``, one line an outer step, and TensorBoard events where it is installed."""
-
-    def __init__(self, out: Path, step: int) -> None:
-        path = out / "training.jsonl"
-        kept = path.read_text(encoding="utf-8").splitlines()[:step] if step and path.is_file() else []
-        write_text(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8", buffering=1)  # by line: a checkpoint is never ahead of the log
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(out / "events"), purge_step=step or None)
-
-    def write(self, trainer: Trainer, grads: Grads, *, validated: bool) -> None:
-        row: dict[str, Any] = {"step": trainer.step, **grads.metrics, "lr": trainer.optimizer.param_groups[0]["lr"]}
-        if validated:
-            row["validation"] = trainer.validation
-        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
-        self._file.write(json.dumps({**finite, "cpu_s": round(trainer.cpu_s, 3)}) + "\n")
-        if self._board is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, trainer.step)
-
-    def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
