@@ -16,3 +16,10 @@ def test_own_words_are_heard_refused_and_changed() -> None:
     heard, changed, loaded = (line.split(":", 1)[1].strip() for line in done.stdout.splitlines())
     assert heard.startswith("['taa', 'mlango', 'muziki', None]")
     assert changed == loaded == "['taa', 'mlango', None, 'dirisha']"
+
+
+def test_any_module_learns_by_the_engine() -> None:
+    done = subprocess.run([sys.executable, EXAMPLES / "own_net.py"], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["maml", "anil", "reptile"]
+    assert all(float(row[7]) < float(row[5]) for row in rows)

@@ -2,6 +2,7 @@
 
 from .engine import Engine as Engine
 from .engine import MetaGradient as MetaGradient
+from .outer_loop import OuterLoop as OuterLoop
 from .outers import Implicit as Implicit
 from .outers import MultiStep as MultiStep
 from .outers import Query as Query
