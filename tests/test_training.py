@@ -144,7 +144,13 @@ def test_loss_falls_and_words_that_were_held_out_are_told_apart(corpus: Path, tm
 
 @pytest.mark.parametrize("name", [name for name, preset in LEARNERS.items() if preset.outer is not None])
 def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tmp_path: Path, name: str) -> None:
-    plan = experiment(corpus, ("model.learner.name", name), ("model.learner.inner_steps", 2), ("train.steps", 2))
+    plan = experiment(
+        corpus,
+        ("model.learner.name", name),
+        ("model.learner.inner_steps", 2),
+        ("model.learner.cg_iterations", 2),
+        ("train.steps", 2),
+    )
     tasks = run(plan, tmp_path / "out")
     learner, _ = initialise(plan, tasks)
     found = load_model(tmp_path / "out")

@@ -30,7 +30,7 @@ CASES = {
     "maml": small("maml", inner_steps=3),
     "maml-patterns": small("maml", inner_steps=3, adapts=("encoder.body.blocks.2.*", "head.*"), multi_step=True),
     "reptile": small("reptile", inner_steps=3),
-    "imaml": small("imaml", inner_steps=3),
+    "imaml": small("imaml", inner_steps=3, cg_iterations=2),
     "fomaml": small("fomaml", inner_steps=3),
     "fomaml-head": small("fomaml", inner_steps=3, adapts="head"),
     "joint": small("joint", inner_steps=3, n_base_classes=7),

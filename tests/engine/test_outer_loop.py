@@ -62,6 +62,6 @@ def test_it_ends_after_as_many_in_a_row_as_was_said_and_a_good_step_starts_the_c
     loop.step(bad)
     loop.step([task(0)])
     loop.step(bad)
-    with pytest.raises(InputError, match="2 outer steps in a row .* up to step 4; lower the inner step size"):
+    with pytest.raises(InputError, match=r"2 outer steps in a row .* up to step 4; lower the inner step size"):
         loop.step(bad)
     assert loop.n_skipped == 3

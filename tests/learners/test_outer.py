@@ -25,7 +25,7 @@ def learner_of(name: str, **options: Any) -> Any:
     config = ModelConfig(
         front_end=FrontEnd(n_mels=16, n_frames=None),
         encoder=EncoderConfig(channels=8, dim=4, blocks=2),
-        learner=LearnerConfig(name=name, inner_steps=2, **options),
+        learner=LearnerConfig(name=name, inner_steps=2, cg_iterations=2, **options),
     )
     return build(config, seed=2).double()
 

@@ -15,22 +15,35 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from .chunks import SUPPORT, carried, mapped, parted, scaled, shared, stacked, unrolled, way_gone
-from .graphs import Recorded
-from .guards import fingerprint
-from .inner import Order
+from .chunks import SUPPORT, carried, mapped, parted, scaled, shared, stacked, unrolled
+from .graphs import CannotRecord, Recorded
+from .guards import Sources, fingerprint
+from .inner import Order, above_0
 from .outers import Implicit, Reptile, step_weights
-from .phases import Gradients, added, outer_gradient, way_back, way_forward
+from .phases import Gradients, added, outer_gradient, way_back, way_forward, way_gone
 from .plans import Found, Plan, Task
 from .problem import Problem
 from .rule import Values
 
+MAX_RECORDINGS = 64
+"""Recordings that are kept; beyond it the one that was not used for longest is given up."""
+
 
 class Recorder:
-    """Records what a plan asks for, once for each shape of tasks, and replays it."""
+    """Records what a plan asks for, once for each shape of tasks, and replays it.
 
-    def __init__(self, plan: Plan, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
-        self.plan, self.context = plan, context
+    Args:
+        context: what it is recorded in.
+        layout: puts values in the memory layout that the operations of ``context`` like.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        layout: Callable[[Tensor], Tensor] = torch.Tensor.detach,
+    ) -> None:
+        self.plan, self.context, self.layout = plan, context, layout
         self._kept: dict[Any, Any] = {}
         self._state: tuple[object, ...] = ()
 
@@ -40,6 +53,7 @@ class Recorder:
     def gradients(self, values: Values, tasks: Sequence[Task], order: Order, n_query: int) -> Found:
         """The gradients of ``tasks``, all of one shape; queries ``n_query`` tasks at a time."""
         task = stacked(tasks)
+        values = {name: self.layout(value) for name, value in values.items()}
         self._state = fingerprint(self.plan.problem.module)
         if isinstance(self.plan.outer, Implicit):
             return self._implicit(values, task, len(tasks))
@@ -127,11 +141,17 @@ class Recorder:
     # --------------------------------------------------------------------------------------------- what is recorded
 
     def _recorded(self, kind: str, args: Any, record: Callable[[], Any]) -> Any:
-        key = (kind, signature(args), self._state)
-        if key not in self._kept:
+        strides = tuple(leaf.stride() for leaf in tree_flatten(args)[0])
+        key = (kind, signature(args), strides, self._state)
+        found, sources = self._kept.pop(key, (None, Sources()))
+        if found is None or not sources.stand():
             with self.context():
-                self._kept[key] = record()
-        return self._kept[key]
+                found = record()
+            sources = Sources.of(self.plan.problem.module, found.constants)
+        self._kept[key] = found, sources  # the latest stands last
+        while len(self._kept) > MAX_RECORDINGS:
+            del self._kept[next(iter(self._kept))]
+        return found
 
     def _body(self, values: Values, task: Task) -> "_Body":
         known: list[Problem] = []
@@ -174,7 +194,10 @@ class Recorder:
             path, _ = mapped(lambda own, support: forward(values, own, support), n_tasks)(own, support)
         example = {done: tree_map(torch.zeros_like, path[done]) for done in wanted}
         share = (order,) if isinstance(order, Tensor) else ()
-        return Recorded(there_and_back, (values, own, support, example, *share), n_early=3)
+        recorded = Recorded(there_and_back, (values, own, support, example, *share), n_early=3)
+        if recorded.draws and wanted[-1] and above_0(order):
+            raise CannotRecord("the support loss draws random numbers, which the way back would draw anew")
+        return recorded
 
     def _query(self, plan: Plan, values: Values, asked: Values, fast: Values, query: Any) -> Recorded:
         n_tasks = tree_flatten((fast, query))[0][0].shape[0]
@@ -195,6 +218,7 @@ class _Body:
 
     def __init__(self, graph: Recorded, problem: Problem) -> None:
         self.graph, self.problem = graph, problem
+        self.constants = graph.constants
 
 
 def signature(tree: Any) -> Any:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from .captured import Recorder, even_parts
 from .chunks import chunk_gradients, stepwise, unrolled
 from .inner import Order
-from .lowering import Lowered
+from .lowering import Lowered, laid_out
 from .memory import free_bytes, peak_bytes
 from .outers import Implicit, Reptile
 from .phases import added
@@ -21,15 +21,21 @@ from .plans import Found, Plan, Task, loop
 from .rule import Values
 
 EXECUTORS = ("loop", "vmap", "captured", "recursion")
-_SHORT_S = 0.05
-"""Steps shorter than this are timed several times."""
+_SHORT_S, _LONG_S = 0.05, 1.0
+"""Steps shorter than the one are timed several times, and those longer than the other without a warm-up."""
 _ITEMS = 96
 """Items that a chunk of tasks holds about, to begin with: their activations then stay in a processor's cache."""
 _LARGER = 4
 """How many times as many tasks are tried next."""
-_QUERIES = (1, 2, 4, 8)
-_TOLERANCE = 0.05
-"""Relative difference to the loop at which an executor is no longer believed (float32 differs by up to 5e-3)."""
+_QUERIES = 4
+"""Tasks whose queries are asked at once, to begin with."""
+_HEAVY = 64 * 2**20
+"""Bytes of one task from which on tasks go one by one: what is larger than any cache gains nothing by company."""
+_TOLERANCE = 0.3
+"""Relative difference to the loop at which an executor is no longer believed; float32 was seen to differ by 3 %."""
+
+_DOUBLE_TOLERANCE = 1e-6
+"""The same in double precision."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Executors:
     def recorder(self, lowered: bool) -> Recorder:
         """The recordings with or without channels last."""
         if lowered not in self._recorders:
-            self._recorders[lowered] = Recorder(self.plan, Lowered if lowered else ExitStack)
+            self._recorders[lowered] = Recorder(self.plan, Lowered, laid_out) if lowered else Recorder(self.plan)
         return self._recorders[lowered]
 
     def run(self, option: Option, values: Values, tasks: Sequence[Task], order: Order) -> Found:
@@ -81,8 +87,9 @@ class Executors:
         with ExitStack() as stack:
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
-            if option.executor == "loop" and not isinstance(self.plan.outer, Reptile | Implicit):
+            if option.executor == "loop" and not isinstance(self.plan.outer, Implicit):
                 return loop(self.plan, values, tasks, order)
+            stack.enter_context(torch.no_grad())  # the transforms derive within it all the same
             chunk = option.chunk or (1 if option.executor in ("loop", "recursion") else len(tasks))
             one = unrolled if option.executor == "vmap" else stepwise
             found = Found()
@@ -110,8 +117,8 @@ class Executors:
         if single * chunk > allowed:
             fits = max(1, int(allowed // single))
             raise InputError(
-                f"a chunk of {chunk} tasks takes about {single * chunk / 2**20:.0f} MiB and memory_mb allows "
-                f"{allowed / 2**20:.0f}; use chunk={fits}."
+                f"a chunk of {chunk} tasks takes about {single * chunk / 2**20:.3g} MiB and memory_mb allows "
+                f"{allowed / 2**20:.3g}; use chunk={fits}."
             )
 
 
@@ -140,15 +147,22 @@ def calibrate(
     """Time one step of each executor and keep the fastest that fits and agrees with the loop."""
     trial = _Trial(executors, values, tasks, order, allowed_bytes(memory_mb, values))
     plain = trial.time(Option("loop"))
-    if plain.peak_mb is not None and plain.peak_mb * 2**20 > trial.allowed:
-        trial.time(Option("recursion"))
-        return trial.best()
-    chunks = [asked.chunk] if asked.chunk else chunk_sizes(executors.plan, tasks)
-    first = Option("captured", chunks[0], asked.query_chunk or min(4, chunks[0]), asked.lowered)
+    peak = (plain.peak_mb or 0.0) * 2**20
+    if peak > trial.allowed:
+        ran = trial.time(Option("recursion")).seconds is not None
+        return trial.best(among="recursion" if ran else None)
+    fits = max(1, int(trial.allowed // max(peak, 1.0)))
+    chunks = [asked.chunk] if asked.chunk else sorted({min(size, fits) for size in chunk_sizes(executors.plan, tasks)})
+    heavy = (plain.peak_mb or 0.0) * 2**20 > _HEAVY
+    first = Option(
+        "captured", chunks[0], asked.query_chunk or (1 if heavy else min(_QUERIES, chunks[0])), asked.lowered
+    )
     if trial.time(first).seconds is None:
-        trial.time(Option("vmap", chunks[0]))
-    else:
-        trial.refine(first, chunks, [asked.query_chunk] if asked.query_chunk else _QUERIES)
+        trial.others(first)
+    elif not heavy:
+        trial.vary_chunk(first, chunks[1:])
+        if asked.query_chunk is None and trial.has_query:
+            trial.vary_query_chunk()
     return trial.best()
 
 
@@ -177,17 +191,35 @@ class _Trial:
         self.timings.append(timing)
         return timing
 
-    def refine(self, option: Option, chunks: Sequence[int], queries: Sequence[int]) -> None:
-        """Vary the two chunk sizes one after the other from the best so far."""
-        for chunk in chunks[1:]:
+    @property
+    def has_query(self) -> bool:
+        """False where the query is no phase of its own."""
+        plan = self.executors.plan
+        return not isinstance(plan.outer, Reptile | Implicit) and plan.problem.body is None
+
+    def others(self, failed: Option) -> None:
+        """What is left where recording with channels last does not do, until one runs."""
+        native = [replace(failed, lowered=False)] if failed.lowered else []
+        single = [replace(failed, chunk=1, query_chunk=1)] if (failed.chunk or 1) > 1 else []
+        for option in (*native, Option("vmap", failed.chunk), *single):
+            if self.time(option).seconds is not None:
+                return
+
+    def vary_chunk(self, option: Option, chunks: Sequence[int]) -> None:
+        """Try other numbers of tasks in the inner loop."""
+        for chunk in chunks:
             self.time(replace(option, chunk=chunk, query_chunk=min(option.query_chunk or 1, chunk)))
-        best = self.best(among="captured").option
-        has_query = not isinstance(self.executors.plan.outer, Reptile | Implicit)
-        if not has_query or self.executors.plan.problem.body is not None:
-            return
-        for size in queries:
-            if size != best.query_chunk and size <= (best.chunk or 1):
+
+    def vary_query_chunk(self) -> None:
+        """Go on with twice and with half as many queries for as long as it helps."""
+        for factor in (2.0, 0.5):
+            best = self.best(among="captured").option
+            size = int((best.query_chunk or 1) * factor)
+            while 1 <= size <= (best.chunk or 1):
                 self.time(replace(best, query_chunk=size))
+                if self.best(among="captured").option.query_chunk != size:
+                    break
+                size = int(size * factor)
 
     def best(self, among: str | None = None) -> Choice:
         """The fastest so far."""
@@ -201,20 +233,21 @@ class _Trial:
         if self._single is not None and option.executor in ("vmap", "captured"):
             expected = self._single * chunk
             if expected > self.allowed:
-                note = f"about {expected / 2**20:.0f} MiB of {self.allowed / 2**20:.0f} allowed"
+                note = f"about {expected / 2**20:.3g} MiB of {self.allowed / 2**20:.3g} allowed"
                 return Timing(option, None, expected / 2**20, note)
         if option.executor == "loop":
             reference: list[Found] = []
             peak = peak_bytes(lambda: reference.append(self._step(option, self.tasks[:1])))
             self._single = peak
-            self._reference = self._step(option)
-            return Timing(option, self._seconds(option), peak / 2**20)
+            once = self._clocked(lambda: reference.append(self._step(option)))
+            self._reference = reference[1]
+            return Timing(option, once if once > _LONG_S else self._seconds(option), peak / 2**20)
         try:
             found = self._step(option)  # records, and warms up
         except Exception as err:  # whatever a foreign module meets under vmap, the loop is there
             return Timing(option, None, None, " ".join(f"{type(err).__name__}: {err}".split())[:200])
         gap = difference(found, self._reference) if self._reference is not None else 0.0
-        if not gap < _TOLERANCE:
+        if not gap < tolerance(self.values):
             return Timing(option, None, None, f"differs from the loop by {gap:.1e}")
         return Timing(option, self._seconds(option), None)
 
@@ -222,14 +255,17 @@ class _Trial:
         return self.executors.run(option, self.values, self.tasks if tasks is None else tasks, self.order)
 
     def _seconds(self, option: Option) -> float:
-        device = next(iter(self.values.values())).device
         spent: list[float] = []
         while not spent or (sum(spent) < _SHORT_S and len(spent) < 5):
-            spent.append(_clocked(lambda: self._step(option), device))
+            spent.append(self._clocked(lambda: self._step(option)))
         return min(spent)
 
+    def _clocked(self, run: Callable[[], Any]) -> float:
+        return clocked(run, next(iter(self.values.values())).device)
 
-def _clocked(run: Callable[[], Any], device: torch.device) -> float:
+
+def clocked(run: Callable[[], Any], device: torch.device) -> float:
+    """CPU seconds on a processor, seconds on an accelerator."""
     if device.type == "cpu":
         started = time.process_time()
         run()
@@ -241,8 +277,15 @@ def _clocked(run: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def tolerance(values: Values) -> float:
+    """Relative difference to the loop that rounding may make."""
+    return _TOLERANCE if any(value.dtype != torch.float64 for value in values.values()) else _DOUBLE_TOLERANCE
+
+
 def difference(found: Found, reference: Found) -> float:
     """Norm of the difference of two gradients, relative to the second."""
-    apart = sum(float((grad - reference.grads.get(n, 0)).square().sum()) for n, grad in found.grads.items())
+    zero = torch.zeros(())
+    names = {**found.grads, **reference.grads}
+    apart = sum(float((found.grads.get(n, zero) - reference.grads.get(n, zero)).square().sum()) for n in names)
     length = sum(float(grad.square().sum()) for grad in reference.grads.values())
     return (apart / max(length, 1e-30)) ** 0.5

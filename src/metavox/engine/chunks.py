@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, func
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
+from ..errors import InputError
+from .draws import Draws
 from .inner import Order, func_slope
 from .outers import Implicit, Reptile, step_weights
-from .phases import Gradients, added, implicit_gradient, outer_gradient, way_back, way_forward
+from .phases import Gradients, added, implicit_gradient, outer_gradient, way_back, way_forward, way_gone
 from .plans import Found, Plan, Task, objective
 from .problem import Problem
 from .rule import Values
@@ -43,7 +45,8 @@ def stepwise(plan: Plan, values: Values, support: Any, query: Any, order: Order)
     problem, rule, outer = plan.problem, plan.rule, plan.outer
     if isinstance(outer, Implicit):
         return implicit_gradient(problem, rule, outer, values, support, query)
-    path, seen = way_forward(problem, rule, values, support)
+    draws = Draws(next(iter(values.values())).device)
+    path, seen = way_forward(problem, rule, values, support, draws=draws)
     if isinstance(outer, Reptile):
         return way_gone(path, values), seen, ()
     total: Gradients = {}
@@ -55,12 +58,7 @@ def stepwise(plan: Plan, values: Values, support: Any, query: Any, order: Order)
             loss = loss + weight * found
             total = added(total, scaled(in_values, weight))
             cotangents[done] = scaled(in_fast, weight)
-    return added(total, way_back(problem, rule, values, path, support, cotangents, order)), loss, extra
-
-
-def way_gone(path: Sequence[Values], values: Values) -> Gradients:
-    """Where the inner loop began less where it ended, for what is learned."""
-    return {name: value - path[-1][name] for name, value in path[0].items() if name in values}
+    return added(total, way_back(problem, rule, values, path, support, cotangents, order, draws)), loss, extra
 
 
 def scaled(grads: Gradients, weight: float) -> Gradients:
@@ -159,6 +157,11 @@ def body_outputs(problem: Problem, values: Values, task: Task) -> Task:
     """What the body gives for stacked tasks: once for support and query together where their shapes allow it."""
     assert problem.body is not None
     (support, spec), (query, other) = (tree_flatten(part) for part in task)
+    if any(leaf.ndim < 2 for leaf in (*support, *query)):
+        raise InputError(
+            "a batch holds a tensor without dimensions, and a frozen body wants the items of a batch in dimension 0 of "
+            "every tensor; repeat it for every item, or keep it in the loss."
+        )
     n_tasks, n_support = support[0].shape[:2]
 
     def folded(leaves: Sequence[Tensor], spec: TreeSpec) -> Any:
@@ -170,9 +173,12 @@ def body_outputs(problem: Problem, values: Values, task: Task) -> Task:
     alike = spec == other and all(
         a.shape[2:] == b.shape[2:] and a.dtype == b.dtype for a, b in zip(support, query, strict=False)
     )
+    # Tensors of as many items each: only then is the border between support and query the same in all of them.
+    alike = alike and all(len({leaf.shape[1] for leaf in leaves}) == 1 for leaves in (support, query))
     if not alike:
         return tuple(
-            unfolded(problem.body(values, folded(leaves, form))) for leaves, form in ((support, spec), (query, other))
+            unfolded(problem.body(values, folded(leaves, form))) if leaves else tree_unflatten(leaves, form)
+            for leaves, form in ((support, spec), (query, other))
         )
     both = [torch.cat(pair, 1) for pair in zip(support, query, strict=True)]
     found = unfolded(problem.body(values, folded(both, spec)))

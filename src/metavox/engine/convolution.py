@@ -117,6 +117,23 @@ class KernelGradient(Function):
         return parted(KernelGradient.apply(x, grad, _grouped(settings, n), shape), n, 0), 0
 
 
+def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """In the precision that autocast asks of convolutions, where it is on."""
+    if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+        return x, weight
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype)
+
+
+def amounts(padding: Any, kernel: Sequence[int], dilation: Any) -> Any:
+    """Padding in frames at each side, of ``same`` and ``valid`` too; None for a ``same`` of unlike sides."""
+    if not isinstance(padding, str):
+        return padding
+    steps = _pair(dilation)[-len(kernel) :]
+    total = [0 if padding == "valid" else (size - 1) * step for size, step in zip(kernel, steps, strict=True)]
+    return None if any(size % 2 for size in total) else tuple(size // 2 for size in total)
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
@@ -131,6 +148,8 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:
     """``torch.nn.functional.conv1d``, (B, C, T) -> (B, C2, T2)."""
+    x, weight = autocast(x, weight)
+    padding = amounts(padding, weight.shape[2:], dilation)
     settings = ((1, _pair(stride)[0]), (0, _pair(padding)[0]), (1, _pair(dilation)[0]), groups)
     y = Convolution.apply(x.unsqueeze(2), weight.unsqueeze(2), settings).squeeze(2)
     return y if bias is None else y + bias[:, None]
@@ -146,5 +165,7 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """``torch.nn.functional.conv2d``, (B, C, H, W) -> (B, C2, H2, W2)."""
+    x, weight = autocast(x, weight)
+    padding = amounts(padding, weight.shape[2:], dilation)
     y = Convolution.apply(x, weight, (_pair(stride), _pair(padding), _pair(dilation), groups))
     return y if bias is None else y + bias[:, None, None]

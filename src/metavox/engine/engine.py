@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import InputError
 from .captured import signature
 from .choice import EXECUTORS, Choice, Executors, Option, calibrate, option_of
-from .guards import explained, mixes_items, refuse_running_statistics, twice_differentiable
-from .inner import Order
-from .outers import Implicit, Outer, outer_of
+from .guards import check_values, checked_tasks, explained, mixes_items, refuse_running_statistics, twice_differentiable
+from .inner import Order, autograd_slope, first, one_step, support_loss
+from .outers import Implicit, Outer, Reptile, outer_of
 from .phases import Gradients, added
 from .plans import Plan, Task
 from .problem import Problem
@@ -118,25 +118,28 @@ class Engine:
             InputError: no tasks, a mask that matches nothing, an operation that cannot be differentiated twice, a loss
                 that does not depend on what adapts, a chunk that does not fit in memory.
         """
-        if not tasks:
-            raise InputError("there are 0 tasks; a meta-gradient needs at least 1.")
         refuse_running_statistics(self.plan.problem.module)
         share = self.rule.order if order is None else UpdateRule(order=order).order
         values = {name: values[name].detach() for name in sorted(values)}
-        self._check(values)
+        check_values(self.plan.problem, self.rule, values)
+        tasks = checked_tasks(tasks, isinstance(self.plan.outer, Reptile))
+        versions = [value._version for value in values.values()]
         grads: Gradients = {}
         losses: list[Any] = [None] * len(tasks)
         extras: list[Any] = [None] * len(tasks)
         with ExitStack() as stack:
             if share > 0 or isinstance(self.plan.outer, Implicit):
-                stack.enter_context(twice_differentiable())
-            stack.enter_context(explained(self.plan.problem, share > 0))
+                stack.enter_context(twice_differentiable(self.plan.problem.module))
+            stack.enter_context(explained(share > 0, self.executor))
             for positions in _alike(tasks):
                 batch = [tasks[i] for i in positions]
                 found = self._run(values, batch, self._order(share, values))
                 grads = added(grads, found.grads)
                 for i, loss, extra in zip(positions, found.losses, found.extras, strict=True):
                     losses[i], extras[i] = loss, extra
+        for (name, value), version in zip(values.items(), versions, strict=True):
+            if value._version != version:
+                raise InputError(f"the loss changes {name!r} in place, and so what is learned; let it change a copy.")
         mean = {name: grads[name] / len(tasks) if name in grads else torch.zeros_like(values[name]) for name in values}
         return MetaGradient(mean, torch.stack(losses), extras)
 
@@ -146,12 +149,6 @@ class Engine:
             return float(share)
         like = next(iter(values.values()))
         return torch.tensor(share, dtype=like.dtype, device=like.device)
-
-    def _check(self, values: Values) -> None:
-        if not values:
-            raise InputError("there are no values to learn; pass dict(module.named_parameters()).")
-        if self.plan.problem.initial is None:
-            self.rule.adapted(values)
 
     def _run(self, values: Values, tasks: Sequence[Task], order: Order) -> Any:
         kind = order if isinstance(order, float) else "between"
@@ -164,11 +161,20 @@ class Engine:
         if self.executor != "auto":
             option, self.choice = option_of(self._asked, len(tasks)), Choice(self._asked, ())
             self._executors.check_memory(option, values, tasks, order, self.memory_mb)
+            if self.executor != "loop" and self.rule.n_steps:
+                self._check_dependence(values, tasks[0])
             return option
         if len(self.chosen) >= MAX_SHAPES:
             return Option("loop")
         self.choice = calibrate(self._executors, self._asked, values, tasks, order, self.memory_mb)
         return self.choice.option
+
+    def _check_dependence(self, values: Values, task: Task) -> None:
+        """Raise InputError where no step would move anything: the transforms of torch give zeros for that."""
+        problem = self.plan.problem
+        support = task[0] if problem.body is None else problem.body(values, task[0])
+        start = first(problem, self.rule, values, support)
+        one_step(support_loss(problem, values, start, support, 0.0), self.rule, start, 0, values, 0.0, autograd_slope)
 
 
 def _alike(tasks: Sequence[Task]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
@@ -29,8 +30,9 @@ class _Tape(TorchDispatchMode):
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []  # an address must not be given to another tensor
         self._variable: set[fx.Node] = set()
+        self._foreign: set[int] = set()  # memory that is not the function's own
         for i, value in enumerate(inputs):
-            self._know(value, self.graph.placeholder(f"input_{i}"))
+            self._know(value, self.graph.placeholder(f"input_{i}"), foreign=True)
         self._variable |= set(self.graph.nodes)
 
     def node(self, value: Tensor) -> fx.Node:
@@ -38,8 +40,14 @@ class _Tape(TorchDispatchMode):
         if id(value) not in self._nodes:
             name = f"constant_{len(self._alive)}"
             self.root.register_buffer(name, value)
-            self._know(value, self.graph.get_attr(name))
+            self._know(value, self.graph.get_attr(name), foreign=True)
         return self._nodes[id(value)]
+
+    def varies(self, value: Tensor) -> bool:
+        """Whether a tensor may be another one when the graph is replayed."""
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            return True
+        return id(value) in self._nodes and self._nodes[id(value)] in self._variable
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
@@ -48,8 +56,12 @@ class _Tape(TorchDispatchMode):
             return self.node(value) if isinstance(value, Tensor) else value
 
         node = self.graph.call_function(func, tree_map(known, args), tree_map(known, named))
-        if any(parent in self._variable for parent in node.all_input_nodes):
+        if _draws(node) or any(parent in self._variable for parent in node.all_input_nodes):
             self._variable.add(node)
+        if any(changed.meta["memory"] in self._foreign for changed in _changed(node)):
+            raise CannotRecord(f"{func} changes in place what was given to it or belongs to others")
+        if node in self._variable and _sizes_by_value(func, args):
+            raise CannotRecord(f"{func} makes a size of numbers in a tensor, to decide by them")
         out = func(*args, **named)
         if isinstance(out, Tensor):
             if id(out) not in self._nodes:  # one that was changed in place is known already
@@ -59,13 +71,39 @@ class _Tape(TorchDispatchMode):
                 if isinstance(part, Tensor):
                     self._know(part, self.graph.call_function(operator.getitem, (node, i)))
                     self._variable |= {self._nodes[id(part)]} if node in self._variable else set()
-        elif node in self._variable:
+        elif out is not None and node in self._variable:
             raise CannotRecord(f"{func} takes a number from a tensor to decide by it")
         return out
 
-    def _know(self, value: Tensor, node: fx.Node) -> None:
+    def _know(self, value: Tensor, node: fx.Node, foreign: bool = False) -> None:
         self._nodes[id(value)] = node
         self._alive.append(value)
+        node.meta["memory"] = value.untyped_storage()._cdata
+        if foreign:
+            self._foreign.add(node.meta["memory"])
+
+
+def _sizes_by_value(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether the shape of a result depends on numbers: of masks as indices, and where an operation says so."""
+    if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten._index_put_impl_.default):
+        return any(isinstance(at, Tensor) and at.dtype in (torch.bool, torch.uint8) for at in args[1])
+    return torch.Tag.dynamic_output_shape in func.tags and "_ctc_loss" not in str(func)  # its own way back reads that
+
+
+_READS = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr)
+
+
+class _Watch(TorchFunctionMode):
+    """Forbids what reads a tensor without any native operation."""
+
+    def __init__(self, tape: _Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in _READS and self.tape.varies(args[0]):
+            raise CannotRecord(f"Tensor.{func.__name__} takes numbers from a tensor to decide by them")
+        return func(*args, **(kwargs or {}))
 
 
 class Recorded:
@@ -88,9 +126,11 @@ class Recorded:
             return [leaf for part, _ in flattened for leaf in part]
 
         inputs = [leaf.detach() for leaf in leaves]  # of our own, and each another
-        with torch.no_grad(), _Tape(inputs) as tape:
+        with torch.no_grad(), _Tape(inputs) as tape, _Watch(tape):
             results = flat(*inputs)
         graph, root = tape.graph, tape.root
+        self.draws = any(_draws(node) for node in graph.nodes)
+        """Whether it draws random numbers, which are others at every replay."""
         graph.output([tape.node(result) for result in results])
         graph.eliminate_dead_code()
         share_equal_nodes(graph)
@@ -99,6 +139,11 @@ class Recorded:
             return
         n_known = len(tree_flatten(tuple(args[:n_early]))[0])
         self._parts = list(split(graph, root, n_known, self._n_first))
+
+    @property
+    def constants(self) -> list[Tensor]:
+        """Tensors from elsewhere that it reads."""
+        return [value for part in self._parts for value in (*part.buffers(), *part.parameters())]
 
     def __call__(self, *args: Any) -> Any:
         """The result, of a function in one part."""
@@ -121,6 +166,10 @@ def share_equal_nodes(graph: fx.Graph) -> None:
     """Keep one of equal operations on equal arguments; a graph that changes its tensors in place stays as it is."""
     if any(_changes(node) for node in graph.nodes):
         return
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.detach.default:  # nothing to be detached from
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op != "call_function" or _draws(node):
@@ -138,10 +187,7 @@ def share_equal_nodes(graph: fx.Graph) -> None:
 def split(graph: fx.Graph, root: Any, n_known: int, n_first: int) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut a graph in what the first ``n_known`` inputs decide, ``n_first`` outputs among it, and the rest."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    late = set(inputs[n_known:])
-    for node in graph.nodes:
-        if node.op == "call_function" and any(parent in late for parent in node.all_input_nodes):
-            late.add(node)
+    late = _late(graph, set(inputs[n_known:]))
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = list(output.args[0])
     wanted = results[n_first:]
@@ -173,6 +219,39 @@ def split(graph: fx.Graph, root: Any, n_known: int, n_first: int) -> tuple[fx.Gr
     for one in (early_graph, late_graph):
         one.eliminate_dead_code()
     return fx.GraphModule(root, early_graph), fx.GraphModule(root, late_graph)
+
+
+def _late(graph: fx.Graph, late: set[fx.Node]) -> set[fx.Node]:
+    """``late`` and what can only run after it: what reads its results, or memory that it changed, or changes memory
+    that it read."""
+    read: set[int] = set()
+    changed: set[int] = set()
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        parents = node.all_input_nodes
+        memory = {parent.meta["memory"] for parent in parents if "memory" in parent.meta}
+        changes = {parent.meta["memory"] for parent in _changed(node)}
+        if any(parent in late for parent in parents) or memory & changed or changes & read:
+            late.add(node)
+            read |= memory
+            changed |= changes
+    return late
+
+
+def _changed(node: fx.Node) -> list[fx.Node]:
+    """Nodes whose tensors an operation changes in place."""
+    if not _changes(node):
+        return []
+    found: list[fx.Node] = []
+    schema = node.target._schema  # type: ignore[union-attr]
+    for place, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+            found += [
+                part for part in (value if isinstance(value, list | tuple) else [value]) if isinstance(part, fx.Node)
+            ]
+    return found
 
 
 def _mapped(node: Any, known: dict[fx.Node, fx.Node]) -> Any:

@@ -15,13 +15,21 @@ _NARROW = 8
 def _narrow_group_norm(
     x: Tensor, weight: Tensor, bias: Tensor, n_groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Group norm by the sums of each channel; variance as E[x^2] - E[x]^2, as the native kernel has it."""
+    """Group norm by the sums of each channel; variance as E[x^2] - E[x]^2, in double precision by a second pass."""
     _, channels, height, width = x.shape
     frames = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C), contiguous
     count = height * width * channels // n_groups
-    sums = frames.sum(1).unflatten(1, (n_groups, -1)), frames.square().sum(1).unflatten(1, (n_groups, -1))
-    mean, square = (total.sum(2, keepdim=True) / count for total in sums)
-    rstd = (square - mean.square()).clamp_min(0).add(eps).rsqrt()
+
+    def average(value: Tensor) -> Tensor:
+        return value.sum(1).unflatten(1, (n_groups, -1)).sum(2, keepdim=True) / count
+
+    mean = average(frames)
+    if x.dtype == torch.float64:
+        centred = frames - mean.expand(-1, -1, channels // n_groups).flatten(1)[:, None]
+        variance = average(centred.square())
+    else:
+        variance = (average(frames.square()) - mean.square()).clamp_min(0)
+    rstd = (variance + eps).rsqrt()
     scale = weight.view(n_groups, -1) * rstd
     shift = bias.view(n_groups, -1) - mean * scale
     y = torch.addcmul(shift.flatten(1)[:, None], frames, scale.flatten(1)[:, None])
@@ -178,6 +186,7 @@ def group_norm(
 ) -> Tensor:
     """``torch.nn.functional.group_norm``, (B, C, ...) -> (B, C, ...)."""
     shape = x.shape
+    x = x.float() if x.dtype == torch.bfloat16 else x  # several times as fast as the native kernel for bfloat16
     folded = x.unsqueeze(2) if x.ndim == 3 else x.flatten(3)
     weight = x.new_ones(shape[1]) if weight is None else weight
     bias = x.new_zeros(shape[1]) if bias is None else bias

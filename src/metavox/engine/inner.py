@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, func
 
+from ..errors import InputError
 from .problem import Problem
 from .rule import UpdateRule, Values
 
 Order = float | Tensor
 """0 for first order, 1 for second, or a share between them, which may be a tensor."""
+NOTHING_MOVES = (
+    "the support loss does not depend on what adapts; let adapts name parameters that it reads, and do not detach them."
+)
 Slope = Callable[[Callable[[Values], Tensor], Values, Order], tuple[Mapping[str, Tensor | None], Tensor]]
 """(loss, where, order) -> gradients by name, and the loss: one derivative, taken by either of torch's two systems."""
 
@@ -95,6 +99,8 @@ def autograd_slope(
         alias = {n: (v.view_as(v) if wanted else v.detach()).requires_grad_() for n, v in at.items()}
         value = loss(alias)
         grads = torch.autograd.grad(value, list(alias.values()), create_graph=wanted, allow_unused=True)
+        if all(grad is None for grad in grads):
+            raise InputError(NOTHING_MOVES)
     found = {n: None if g is None else blended(g, order) for n, g in zip(alias, grads, strict=True)}
     return found, value.detach()
 

@@ -63,6 +63,8 @@ def outer_of(outer: str | Outer, n_steps: int) -> Outer:
         outer = MultiStep((1 / max(n_steps, 1),) * n_steps) if outer == "multi_step" else OUTERS[outer]()
     if isinstance(outer, MultiStep) and (len(outer.weights) != n_steps or n_steps == 0):
         raise InputError(f"{len(outer.weights)} weights for {n_steps} inner steps; a multi-step loss needs one each.")
+    if isinstance(outer, MultiStep) and not any(outer.weights):
+        raise InputError("every weight of the multi-step loss is 0; give one of them another value.")
     return outer
 
 

@@ -6,12 +6,14 @@ is written with ``torch.func``, so that ``vmap`` may run many tasks at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, func
 
-from .inner import Order, above_0, detached, first, func_slope, one_step, support_loss
+from .draws import Draws
+from .inner import Order, Slope, above_0, detached, first, func_slope, one_step, support_loss
 from .outers import Implicit
 from .problem import Problem
 from .rule import LEARNED, UpdateRule, Values
@@ -20,7 +22,13 @@ Gradients = dict[str, Tensor]
 
 
 def way_forward(
-    problem: Problem, rule: UpdateRule, values: Values, support: Any, prox: float = 0.0
+    problem: Problem,
+    rule: UpdateRule,
+    values: Values,
+    support: Any,
+    prox: float = 0.0,
+    slope: Slope = func_slope,
+    draws: Draws | None = None,
 ) -> tuple[list[Values], Tensor]:
     """Values before the first step and after each, without connection, and the last support loss that was seen."""
     values = detached(values)
@@ -28,9 +36,16 @@ def way_forward(
     path, seen = [start], torch.zeros_like(next(iter(start.values())).sum())
     loss = support_loss(problem, values, start, support, 0.0, prox)
     for index in range(rule.n_steps):
-        fast, seen = one_step(loss, rule, path[-1], index, values, 0.0, func_slope)
+        if draws is not None:
+            draws.mark()
+        fast, seen = one_step(loss, rule, path[-1], index, values, 0.0, slope)
         path.append(detached(fast))
     return path, seen.detach()
+
+
+def way_gone(path: Sequence[Values], values: Values) -> Gradients:
+    """Where the inner loop began less where it ended, for what is learned."""
+    return {name: value - path[-1][name] for name, value in path[0].items() if name in values}
 
 
 def outer_gradient(
@@ -76,13 +91,18 @@ def way_back(
     support: Any,
     cotangents: Mapping[int, Gradients],
     order: Order,
+    draws: Draws | None = None,
 ) -> Gradients:
-    """Gradient in ``values`` of what reaches them through ``path``; ``cotangents`` by number of steps taken."""
+    """Gradient in ``values`` of what reaches them through ``path``; ``cotangents`` by number of steps taken.
+
+    With ``draws`` each step draws what it drew on the way forward.
+    """
     total: Gradients = {}
-    n_steps = len(path) - 1
-    at = cotangents[n_steps]
-    for index in reversed(range(n_steps)):
-        in_values, at = step_back(problem, rule, values, path[index], support, index, at, order)
+    last = max(cotangents)  # steps after it reach nothing
+    at = cotangents[last]
+    for index in reversed(range(last)):
+        with nullcontext() if draws is None else draws.again(index):
+            in_values, at = step_back(problem, rule, values, path[index], support, index, at, order)
         total = added(total, in_values)
         at = added(at, cotangents.get(index, {}))
     if problem.initial is None:
@@ -104,19 +124,21 @@ def implicit_gradient(
     loss, extra, total, wanted = outer_gradient(problem, values, fast, query)
     moving = rule.adapted(fast)
 
-    def slope(values: Values, moved: Values) -> Values:
-        return func.grad(lambda at: problem.inner_loss(values, {**fast, **at}, support))(moved)
-
     at = {name: fast[name] for name in moving}
+    still = {name: value for name, value in fast.items() if name not in at}
+
+    def slope(values: Values, still: Values, moved: Values) -> Values:
+        return func.grad(lambda at: problem.inner_loss(values, {**still, **at}, support))(moved)
 
     def product(vector: Values) -> Values:
-        _, pull = pullback(lambda moved: slope(values, moved), at)
+        _, pull = pullback(lambda moved: slope(values, still, moved), at)
         return {name: grad + outer.prox * vector[name] for name, grad in pull(vector)[0].items()}
 
     solved = conjugate_gradients(product, {name: wanted[name] for name in moving}, outer.n_iterations)
-    _, pull = pullback(lambda known: slope(known, at), values)
-    total = added(total, {name: -grad for name, grad in pull(solved)[0].items()})
-    start = {name: outer.prox * solved[name] if name in solved else wanted[name] for name in fast}
+    _, pull = pullback(lambda known, kept: slope(known, kept, at), values, still)
+    in_values, in_still = pull(solved)
+    total = added(total, {name: -grad for name, grad in in_values.items()})
+    start = {name: outer.prox * solved[name] if name in solved else wanted[name] - in_still[name] for name in fast}
     if problem.initial is None:
         return added(total, start), loss, extra
     _, pull = pullback(lambda known: first(problem, rule, known, support), values)

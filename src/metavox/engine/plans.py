@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from .inner import Order, Slope, autograd_slope, first, one_step, support_loss
-from .outers import Outer, step_weights
-from .phases import Gradients, added
+from .outers import Outer, Reptile, step_weights
+from .phases import Gradients, added, way_forward, way_gone
 from .problem import Problem
 from .rule import UpdateRule, Values
 
@@ -50,8 +50,7 @@ def objective(plan: Plan, values: Values, task: Task, order: Order, slope: Slope
         if weight:
             found, extra = problem.outer_loss(values, fast, query)
             total = weight * found if total is None else total + weight * found
-    if total is None:
-        raise ValueError("every weight of the multi-step loss is 0")
+    assert total is not None
     return total, (total.detach(), extra)
 
 
@@ -59,6 +58,13 @@ def loop(plan: Plan, values: Values, tasks: Sequence[Task], order: Order) -> Fou
     """One task after another by autograd, one graph at a time; the reference that the others are held to."""
     found = Found()
     for task in tasks:
+        if isinstance(plan.outer, Reptile):
+            support = task[0] if plan.problem.body is None else plan.problem.body(values, task[0])
+            path, seen = way_forward(plan.problem, plan.rule, values, support, slope=autograd_slope)
+            found.grads = added(found.grads, way_gone(path, values))
+            found.losses.append(seen)
+            found.extras.append(())
+            continue
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
         with torch.enable_grad():
             total, (loss, extra) = objective(plan, leaves, task, order, autograd_slope)

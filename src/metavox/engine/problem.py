@@ -1,6 +1,6 @@
 """A task as the engine sees it: pure functions of named tensors. The engine knows neither speech nor learners."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,14 @@ class Problem:
     once for all tasks of a chunk. It must treat the items of a batch (dimension 0 of every tensor) each by itself."""
     module: nn.Module | None = None
     """What is looked at for layers that cannot be meta-learned."""
+    names: tuple[str, ...] | None = None
+    """Names of all values that the functions read, where these are known: others are refused."""
 
     @classmethod
     def of(cls, module: nn.Module, loss: Loss) -> "Problem":
         """Adapt the parameters of a module; ``loss(module, batch)`` is asked of support and query alike."""
         outer, inner = _losses(module, loss, "")
-        return cls(inner, outer, module=module)
+        return cls(inner, outer, module=module, names=tuple(name for name, _ in module.named_parameters()))
 
     @classmethod
     def of_head(cls, body: nn.Module, head: nn.Module, loss: Loss) -> "Problem":
@@ -51,13 +53,27 @@ class Problem:
         names = {f"body.{name}": name for name, _ in body.named_parameters()}
 
         def features(values: Values, batch: Any) -> Any:
-            inside = {own: values[name] for name, own in names.items()}
-            return (functional_call(body, inside, (batch[0],)), *batch[1:])
+            inside = {own: values[name] for name, own in names.items() if name in values}
+            return (pure_call(body, inside, (batch[0],)), *batch[1:])
 
         def initial(values: Values, support: Any) -> Values:
             return {name: value for name, value in values.items() if name.startswith("head.")}
 
-        return cls(inner, outer, initial, features, nn.ModuleDict({"body": body, "head": head}))
+        whole = nn.ModuleDict({"body": body, "head": head})
+        return cls(
+            inner, outer, initial, features, whole, (*names, *(f"head.{name}" for name, _ in head.named_parameters()))
+        )
+
+
+def pure_call(
+    module: nn.Module, values: Mapping[str, Tensor], args: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+) -> Any:
+    """Call a module with other parameters; what it does to its buffers is done to copies, and forgotten.
+
+    Otherwise a counter or a running estimate would carry one task into the next, and differ between executors.
+    """
+    copies = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return functional_call(module, {**copies, **values}, tuple(args), dict(named or {}))
 
 
 def _losses(module: nn.Module, loss: Loss, prefix: str) -> tuple[Any, Any]:
@@ -67,7 +83,7 @@ def _losses(module: nn.Module, loss: Loss, prefix: str) -> tuple[Any, Any]:
     def model(values: Mapping[str, Tensor], fast: Mapping[str, Tensor]) -> Callable[..., Any]:
         inside = {own: fast.get(name, values.get(name)) for name, own in names.items()}
         known = {own: value for own, value in inside.items() if value is not None}
-        return lambda *args, **named: functional_call(module, known, args, named)
+        return lambda *args, **named: pure_call(module, known, args, named)
 
     def inner(values: Values, fast: Values, support: Any) -> Tensor:
         return loss(model(values, fast), support)

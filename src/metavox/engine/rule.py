@@ -6,7 +6,7 @@ Meta-SGD, MAML++ or plain fine-tuning.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -79,11 +79,16 @@ class UpdateRule:
             if not isinstance(known, Tensor):
                 return known
             size = known
-        if size.ndim == value.ndim + 1 and size.shape[0] >= self.n_steps:
+        if size.ndim == value.ndim + 1 and size.shape[0] >= self.n_steps and _spreads(size.shape[1:], value.shape):
             return size[index]
-        if size.ndim in (0, value.ndim):
+        if size.ndim == 0 or (size.ndim == value.ndim and _spreads(size.shape, value.shape)):
             return size
         raise InputError(
             f"the step size of {name!r} has shape {tuple(size.shape)}; it needs (), {tuple(value.shape)}, or "
             f"{self.n_steps} of the latter (1 where alike)."
         )
+
+
+def _spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
+    """Whether every size is that of ``over``, or 1."""
+    return all(one in (1, other) for one, other in zip(shape, over, strict=True))

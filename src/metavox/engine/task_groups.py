@@ -17,6 +17,8 @@ def joined(value: Tensor, task_dim: int | None, n_tasks: int, at: int) -> Tensor
         value = value.movedim(task_dim, at)
     if at == 1 and value.ndim == 5:  # (B, tasks, C, H, W): where a copy is needed, one that puts the channels last
         return value.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+    if at == 0 and value.ndim == 5:  # kernels (tasks, C2, C, K, L), likewise
+        return value.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
     return value.flatten(at, at + 1)
 
 
