@@ -156,8 +156,9 @@ def deltas(x: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tenso
     def shifted(by: int) -> Tensor:
         return _rows(x, rows + torch.minimum((frame + by).clamp_min(0), last))
 
-    slope = shifted(1).sub_(shifted(-1)).add_(shifted(2).sub_(shifted(-2)), alpha=2).div_(10)
-    return slope.masked_fill_((frame >= lengths[:, None])[:, :, None], 0)
+    # Not in place: what changes no memory can be computed once and used again (engine.graphs).
+    slope = (shifted(1) - shifted(-1) + 2 * (shifted(2) - shifted(-2))) / 10
+    return slope.masked_fill((frame >= lengths[:, None])[:, :, None], 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ window

@@ -132,14 +132,21 @@ def relu_net(x: Tensor, w: Tensor) -> Tensor:
     return (hidden @ w).clamp_(min=-0.5).sum()
 
 
-def test_changes_in_place_are_replayed_in_their_order_and_nothing_is_shared_then() -> None:
+def test_changes_in_place_are_replayed_in_their_order_and_what_they_touch_is_not_shared() -> None:
     args = normal(3, 3), normal(3, 3, seed=1)
     recorded = Recorded(relu_net, args)
-    both = Recorded(lambda x, w: (x.sin(), x.sin(), (x + 1).relu_()), args)
-    assert nodes(both).count("sin.default") == 2
+
+    def touching(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        moved, views = x + 1, (x - 1).view(9)
+        views.mul_(2)
+        return x.sin(), x.sin(), moved.relu_(), x + 1, views, x - 1, (x - 1).view(9)
+
+    both = Recorded(touching, args)
+    assert [nodes(both).count(name) for name in ("sin.default", "add.Tensor", "sub.Tensor")] == [1, 2, 2]
     for seed in (4, 5):
         other = normal(3, 3, seed=seed), normal(3, 3, seed=seed + 9)
         equal(recorded(*other), relu_net(*other))
+        equal(both(*other), touching(*other))
 
 
 # ------------------------------------------------------------------------------------------------------------ two parts

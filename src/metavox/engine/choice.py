@@ -105,6 +105,14 @@ class Executors:
                 found.extras += more.extras
             return found
 
+    def can_run(self, option: Option, values: Values, tasks: Sequence[Task], order: Order) -> bool:
+        """True where a step goes through."""
+        try:
+            self.run(option, values, tasks, order)
+        except Exception:  # whatever a foreign module meets in a recording
+            return False
+        return True
+
     def check_memory(
         self, option: Option, values: Values, tasks: Sequence[Task], order: Order, memory_mb: float | None
     ) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from .plans import Plan, Task
 from .problem import Problem
 from .rule import UpdateRule, Values
 
-MAX_SHAPES = 8
+MAX_SHAPES = 16
 """Shapes of tasks that an engine calibrates for; what comes later in yet other shapes goes through the loop."""
 
 
@@ -154,10 +154,20 @@ class Engine:
         kind = order if isinstance(order, float) else "between"
         key = f"{self.executor} {kind} {len(tasks)} {signature(tasks[0])}"
         if key not in self.chosen:
-            self.chosen[key] = self._choose(values, tasks, order)
+            self.chosen[key] = self._choose(values, tasks, order, kind)
         return self._executors.run(self.chosen[key], values, tasks, order)
 
-    def _choose(self, values: Values, tasks: Sequence[Task], order: Order) -> Option:
+    def _earlier(self, kind: float | str, n_tasks: int) -> Option | None:
+        """What was chosen for tasks of another shape and about as many: timing each shape anew would cost more."""
+        for key, option in self.chosen.items():
+            executor, order, n_earlier, *_ = key.split(" ")
+            if (executor, order) == (self.executor, str(kind)) and n_tasks <= 2 * int(n_earlier):
+                sizes = (size and min(size, n_tasks) for size in (option.chunk, option.query_chunk))
+                chunk, query_chunk = sizes
+                return replace(option, chunk=chunk, query_chunk=query_chunk)
+        return None
+
+    def _choose(self, values: Values, tasks: Sequence[Task], order: Order, kind: float | str) -> Option:
         if self.executor != "auto":
             option, self.choice = option_of(self._asked, len(tasks)), Choice(self._asked, ())
             self._executors.check_memory(option, values, tasks, order, self.memory_mb)
@@ -166,6 +176,9 @@ class Engine:
             return option
         if len(self.chosen) >= MAX_SHAPES:
             return Option("loop")
+        earlier = self._earlier(kind, len(tasks))
+        if earlier is not None and self._executors.can_run(earlier, values, tasks, order):
+            return earlier
         self.choice = calibrate(self._executors, self._asked, values, tasks, order, self.memory_mb)
         return self.choice.option
 

@@ -163,16 +163,20 @@ class Recorded:
 
 
 def share_equal_nodes(graph: fx.Graph) -> None:
-    """Keep one of equal operations on equal arguments; a graph that changes its tensors in place stays as it is."""
-    if any(_changes(node) for node in graph.nodes):
-        return
+    """Keep one of equal operations on equal arguments, but for those that touch memory which is changed in place."""
+    changed = {value.meta["memory"] for node in graph.nodes for value in _changed(node)}
+
+    def touched(node: fx.Node) -> bool:
+        own = (node, *node.all_input_nodes, *(user for user in node.users if user.target is operator.getitem))
+        return _changes(node) or any(one.meta.get("memory") in changed for one in own)
+
     for node in list(graph.nodes):
-        if node.target is torch.ops.aten.detach.default:  # nothing to be detached from
+        if node.target is torch.ops.aten.detach.default and not touched(node):  # nothing to be detached from
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
-        if node.op != "call_function" or _draws(node):
+        if node.op != "call_function" or _draws(node) or touched(node):
             continue
         key = (node.target, _frozen(node.args), _frozen(node.kwargs))
         try:
