@@ -200,3 +200,15 @@ def test_gradients_through_left_out_scores_are_those_of_the_loop_and_finite() ->
         if function is leave_one_out_scores:
             first = gradient + gradient.T
     torch.testing.assert_close(first, gradient + gradient.T, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_has_no_membership(label: int) -> None:
+    with pytest.raises((IndexError, RuntimeError)):
+        membership(torch.tensor([0, label]), 3)
+
+
+def test_membership_can_be_vmapped() -> None:
+    labels = torch.tensor([[0, 2, 1], [1, 1, 0]])
+    found = torch.func.vmap(lambda row: membership(row, 3))(labels)
+    assert torch.equal(found, torch.stack([membership(row, 3) for row in labels]))

@@ -13,7 +13,8 @@ def cross_entropy(scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Fl
 
 def membership(labels: Int[Tensor, " B"], n_classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B C"]:
     """1 where an item is of a class, 0 elsewhere."""
-    return (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(dtype)  # one_hot cannot be vmapped
+    # Not one_hot, which cannot be vmapped; a label that is no class is refused here too.
+    return torch.eye(n_classes, dtype=dtype, device=labels.device).index_select(0, labels.long())
 
 
 def within_class(similarity: Float[Tensor, "B B"], labels: Int[Tensor, " B"], n_classes: int) -> Float[Tensor, " C"]:
