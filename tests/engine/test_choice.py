@@ -139,6 +139,26 @@ def test_beyond_so_many_shapes_the_loop_is_taken(monkeypatch: pytest.MonkeyPatch
     assert [option.executor for option in engine.chosen.values()] == ["captured", "loop"]
 
 
+def test_another_shape_is_handled_as_the_first_unless_it_disagrees_or_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    clock["captured"] = 0.1
+    problem, values, tasks = CASES["tanh"].problem()
+    engine = Engine(problem, RULE)
+    engine.gradient(values, tasks)
+    first = engine.choice
+    engine.gradient(values, tasks[:1])
+    assert engine.choice is first  # nothing was timed again
+    assert [option.executor for option in engine.chosen.values()] == ["captured", "captured"]
+    engine.memory_mb = 1e-6
+    engine.gradient(values, tasks_of(batch_of, 3, n_tasks=2, n_query=7))
+    assert list(engine.chosen.values())[-1].executor != "captured"
+    engine.memory_mb = None
+    wrong(monkeypatch, "captured", by=3.0)
+    engine.gradient(values, tasks_of(batch_of, 3, n_tasks=2, n_query=8))
+    assert list(engine.chosen.values())[-1].executor != "captured"
+
+
 def test_settings_left_open_are_filled_in_and_others_kept() -> None:
     assert option_of(Option("vmap"), 40) == Option("vmap", 16, 4)
     assert option_of(Option("captured", None, 1), 3) == Option("captured", 3, 1)

@@ -170,10 +170,8 @@ class Recorder:
         n_tasks = tree_flatten((own, support))[0][0].shape[0]
         wanted = [done for done, weight in enumerate(step_weights(plan.outer, plan.rule.n_steps)) if weight]
 
-        def forward(values: Values, own: Values, support: Any) -> tuple[Any, Tensor]:
-            known = {**values, **own}
-            path, seen = way_forward(plan.problem, plan.rule, known, support)
-            return path, seen
+        def forward(values: Values, own: Values, support: Any) -> tuple[list[Values], Tensor]:
+            return way_forward(plan.problem, plan.rule, {**values, **own}, support)
 
         def there_and_back(values: Values, own: Values, support: Any, cotangents: Any, *share: Tensor) -> Any:
             def single(own: Values, support: Any, cotangents: Any) -> Any:

@@ -105,13 +105,18 @@ class Executors:
                 found.extras += more.extras
             return found
 
-    def can_run(self, option: Option, values: Values, tasks: Sequence[Task], order: Order) -> bool:
-        """True where a step goes through."""
+    def serves(
+        self, option: Option, values: Values, tasks: Sequence[Task], order: Order, memory_mb: float | None
+    ) -> bool:
+        """True where a step fits in memory, goes through, and agrees with the loop."""
+        if option.executor == "loop":
+            return True
         try:
-            self.run(option, values, tasks, order)
+            self.check_memory(option, values, tasks, order, memory_mb)
+            found = self.run(option, values, tasks, order)
         except Exception:  # whatever a foreign module meets in a recording
             return False
-        return True
+        return difference(found, self.run(Option("loop"), values, tasks, order)) < tolerance(values)
 
     def check_memory(
         self, option: Option, values: Values, tasks: Sequence[Task], order: Order, memory_mb: float | None
@@ -161,7 +166,7 @@ def calibrate(
         return trial.best(among="recursion" if ran else None)
     fits = max(1, int(trial.allowed // max(peak, 1.0)))
     chunks = [asked.chunk] if asked.chunk else sorted({min(size, fits) for size in chunk_sizes(executors.plan, tasks)})
-    heavy = (plain.peak_mb or 0.0) * 2**20 > _HEAVY
+    heavy = peak > _HEAVY
     first = Option(
         "captured", chunks[0], asked.query_chunk or (1 if heavy else min(_QUERIES, chunks[0])), asked.lowered
     )

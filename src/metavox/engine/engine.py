@@ -162,8 +162,7 @@ class Engine:
         for key, option in self.chosen.items():
             executor, order, n_earlier, *_ = key.split(" ")
             if (executor, order) == (self.executor, str(kind)) and n_tasks <= 2 * int(n_earlier):
-                sizes = (size and min(size, n_tasks) for size in (option.chunk, option.query_chunk))
-                chunk, query_chunk = sizes
+                chunk, query_chunk = (size and min(size, n_tasks) for size in (option.chunk, option.query_chunk))
                 return replace(option, chunk=chunk, query_chunk=query_chunk)
         return None
 
@@ -177,7 +176,7 @@ class Engine:
         if len(self.chosen) >= MAX_SHAPES:
             return Option("loop")
         earlier = self._earlier(kind, len(tasks))
-        if earlier is not None and self._executors.can_run(earlier, values, tasks, order):
+        if earlier is not None and self._executors.serves(earlier, values, tasks, order, self.memory_mb):
             return earlier
         self.choice = calibrate(self._executors, self._asked, values, tasks, order, self.memory_mb)
         return self.choice.option
