@@ -1,0 +1,16 @@
+"""Frozen models of experiments, and how recipes are read: one YAML file and ``key=value`` overrides."""
+
+from .commands import AugmentConfig as AugmentConfig
+from .commands import Axis as Axis
+from .commands import DataConfig as DataConfig
+from .commands import EncoderConfig as EncoderConfig
+from .commands import EpisodeConfig as EpisodeConfig
+from .commands import Experiment as Experiment
+from .commands import LearnerConfig as LearnerConfig
+from .commands import ModelConfig as ModelConfig
+from .commands import TasksConfig as TasksConfig
+from .commands import TrainConfig as TrainConfig
+from .commands import WaveConfig as WaveConfig
+from .loading import override as override
+from .loading import validated as validated
+from .recipes import load_experiment as load_experiment
