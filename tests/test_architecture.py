@@ -17,7 +17,7 @@ FLOORS = [
     ["audio", "features", "augment", "text"],
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
-    ["checkpoint", "runtime", "evaluation", "training_log", "training"],
+    ["checkpoint", "training_log", "transcription", "runtime", "evaluation", "training"],
     ["benchmarking", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]
@@ -44,7 +44,7 @@ GLOBAL_DRAWS = {
 IN_PLACE_DRAWS = {f"{name}_" for name in ("normal", "uniform", "bernoulli", "random", "exponential", "cauchy")}
 NUMPY_GENERATORS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "BitGenerator"}
 
-SEEDED = {"checkpoint.build"}
+SEEDED = {"checkpoint.seeded"}
 """The only function that may seed torch: its initialisers know no other generator, and it restores the state."""
 
 Module = tuple[str, ast.Module]
@@ -370,7 +370,7 @@ GOOD = [
     ("data.interchange.cuts", '"""Doc."""\nfrom lhotse.audio import Recording\nfrom .rows import Row'),
     ("cli.data_import", '"""Doc."""\nfrom ..data.interchange.write import write_corpus'),
     ("cli.output", '"""Doc."""\nimport sys\nfrom ..training import learn\nprint(sys.argv)'),
-    ("checkpoint", '"""Doc."""\ndef build():\n    """Doc."""\n    torch.manual_seed(0)'),
+    ("checkpoint", '"""Doc."""\ndef seeded():\n    """Doc."""\n    torch.manual_seed(0)'),
     ("data.bank", '"""Doc."""\nnp.load(path, allow_pickle=False)\ngenerator.manual_seed(1)\njson.load(file)'),
 ]
 

@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from .learners.presets import BASELINES, LEARNERS
 from .nets.encoders import ENCODERS
 
 FORMAT = 1
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,14 @@ def build(config: ModelConfig, *, seed: int = 0) -> nn.Module:
     """
     encoder_class = _named(ENCODERS, config.encoder.name, "encoder.name")
     preset = _named(LEARNERS, config.learner.name, "learner.name")
+    return seeded(lambda: preset.build(encoder_class(config.encoder, config.front_end), config.learner), seed)
+
+
+def seeded(make: Callable[[], N], seed: int) -> N:
+    """A network whose weights are drawn from ``seed``, in eval mode; the global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
         torch.manual_seed(seed)
-        encoder = encoder_class(config.encoder, config.front_end)
-        return preset.build(encoder, config.learner).eval()
+        return make().eval()
 
 
 def _named(table: Mapping[str, Any], name: str, key: str) -> Any:
@@ -108,7 +113,7 @@ def load_model(source: str | Path) -> Model:
             f"{source} holds no model (no config.json); name a folder that `metavox train` wrote, or a baseline: "
             f"{', '.join(BASELINES)}."
         )
-    document = _read_document(folder / "config.json", "model")
+    document = read_document(folder / "config.json", "model")
     config = validated(ModelConfig, document.get("model"), f"{folder / 'config.json'}")
     about = document.get("about", {})
     validated(_About, about, f"{folder / 'config.json'}, about")
@@ -188,13 +193,8 @@ def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: M
     Raises:
         InputError: ``folder`` exists and is no profile.
     """
-    folder = Path(os.path.realpath(folder))  # ".", and links, which must stay links
-    if folder.exists() and not (folder / "profile.json").is_file():
-        raise InputError(f"{folder} exists and is no profile; choose another name or remove it.")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+
+    def write(beside: Path) -> None:
         write_tensors(beside / "state.safetensors", profile.state)
         document = {
             "format": FORMAT,
@@ -205,28 +205,12 @@ def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: M
             "front_end": profile.front_end.model_dump(mode="json"),
             "model_hash": profile.model_hash,
             "model": None if model is None else str(model.resolve()),
-            "model_relative": None if model is None else os.path.relpath(model.resolve(), folder),
+            "model_relative": None if model is None else os.path.relpath(model.resolve(), os.path.realpath(folder)),
             **(extra or {}),
         }
         write_json(beside / "profile.json", document)
-        _put_in_place(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
-
-def _put_in_place(beside: Path, folder: Path) -> None:
-    """Give a new folder the name of an old one, which is removed last and returns where that fails."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    existed = folder.exists()
-    if existed:
-        folder.rename(old)
-    try:
-        beside.rename(folder)
-    except BaseException:
-        if existed:
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    put_folder(folder, "profile.json", write, "profile")
 
 
 class _ThresholdDocument(BaseModel):
@@ -259,7 +243,7 @@ def load_profile(folder: Path) -> tuple[Profile, dict[str, Any]]:
     """
     if not os.path.isfile(folder / "profile.json"):
         raise InputError(f"{folder} holds no profile (no profile.json); make one with `metavox enroll`.")
-    document = _read_document(folder / "profile.json", "profile")
+    document = read_document(folder / "profile.json", "profile")
     try:
         found = validated(_ProfileDocument, document, str(folder / "profile.json"))
     except InputError as err:
@@ -307,6 +291,40 @@ def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | No
 # ------------------------------------------------------------------------------------------------------------ files
 
 
+def put_folder(folder: Path, mark: str, write: Callable[[Path], None], what: str) -> None:
+    """Fill a folder beside and rename it, replacing an older one of its kind in one move.
+
+    Raises:
+        InputError: ``folder`` exists and holds no file ``mark``, so that it is something else than ``what``.
+    """
+    folder = Path(os.path.realpath(folder))  # ".", and links, which must stay links
+    if folder.exists() and not (folder / mark).is_file():
+        raise InputError(f"{folder} exists and is no {what}; choose another name or remove it.")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        write(beside)
+        _put_in_place(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    """Give a new folder the name of an old one, which is removed last and returns where that fails."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    existed = folder.exists()
+    if existed:
+        folder.rename(old)
+    try:
+        beside.rename(folder)
+    except BaseException:
+        if existed:
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_tensors(path: Path, tensors: State | Mapping[str, Tensor]) -> None:
     """Save tensors so that ``path`` is either the old file or the whole new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -344,7 +362,8 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _read_document(path: Path, what: str) -> dict[str, Any]:
+def read_document(path: Path, what: str) -> dict[str, Any]:
+    """The JSON that describes a ``what`` of this format; InputError where it is damaged or another's."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as err:

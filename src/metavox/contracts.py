@@ -112,6 +112,20 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcribed:
+    """Utterances with what was said in them, padded. Frames and symbols at and after the lengths are padding."""
+
+    inputs: Float[Tensor, "B T F"]
+    lengths: Int[Tensor, " B"]
+    targets: Int[Tensor, "B U"]
+    """Symbols of each text; 0, the blank, is none."""
+    target_lengths: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """Who was drawn: positions in a list of utterances, before any audio is touched. It can be logged as it is."""
 

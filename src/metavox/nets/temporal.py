@@ -1,17 +1,18 @@
-"""A temporal convolution body for transcription: dense convolutions at 25 frames a second.
+"""A temporal convolution body for transcription: dense convolutions over frames of 40 ms.
 
 Dense convolutions are what a CPU multiplies fastest, so a step of training costs less than with depthwise ones of as
 many weights. Each block sees the moment through a convolution and the utterance through a squeeze of all its frames
-(Hu et al. 2018; ContextNet, Han et al. 2020), which tells it the speaker and the channel. What a body is given and
-gives is said in ``nets.convolutional``.
+(Hu et al. 2018; ContextNet, Han et al. 2020), which tells it the speaker and the channel; an encoding of a support set
+speaks through the same gate.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .convolutional import require_odd
+_SQUEEZE = 8
+"""Channels for each value of a squeezed utterance."""
 
 
 class ChannelNorm(nn.Module):
@@ -26,25 +27,54 @@ class ChannelNorm(nn.Module):
         return x * scale.to(x.dtype) * self.weight[:, None].to(x.dtype)
 
 
-class TemporalBlock(nn.Module):
-    """A convolution around a shortcut, normalised first, gated by what the whole utterance holds."""
+class Adapter(nn.Module):
+    """A bottleneck around a shortcut (Houlsby et al. 2019) that changes nothing before it has learned something."""
 
-    def __init__(self, channels: int, kernel: int, dropout: float) -> None:
+    def __init__(self, channels: int, rank: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.down = nn.Conv1d(channels, rank, 1)
+        self.up = nn.Conv1d(rank, channels, 1)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Float[Tensor, "B C T"]) -> Float[Tensor, "B C T"]:
+        return self.up(functional.gelu(self.down(self.norm(x))))
+
+
+class TemporalBlock(nn.Module):
+    """A convolution around a shortcut, normalised first, gated by what the whole utterance holds.
+
+    Args:
+        condition: size of the encoding of a support set that the gate hears too, 0 for none.
+        adapter: rank of the bottleneck behind the block, 0 for none.
+    """
+
+    def __init__(self, channels: int, kernel: int, condition: int = 0, adapter: int = 0) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
         self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
-        self.squeeze = nn.Linear(channels, channels // 8)
-        self.excite = nn.Linear(channels // 8, channels)
-        self.dropout = dropout
+        self.squeeze = nn.Linear(channels, max(1, channels // _SQUEEZE))
+        self.excite = nn.Linear(max(1, channels // _SQUEEZE), channels)
+        self.condition = nn.Linear(condition, max(1, channels // _SQUEEZE), bias=False) if condition else None
+        self.adapter = Adapter(channels, adapter) if adapter else None
 
     def forward(
-        self, x: Float[Tensor, "B C T"], mask: Float[Tensor, "B T"], generator: torch.Generator | None = None
+        self,
+        x: Float[Tensor, "B C T"],
+        mask: Float[Tensor, "B T"],
+        encoding: Float[Tensor, " E"] | None = None,
+        kept: Bool[Tensor, "B C"] | None = None,
     ) -> Float[Tensor, "B C T"]:
+        """``kept`` drops whole channels in training; what is left is scaled up."""
         hidden = self.conv(functional.gelu(self.norm(x)))
-        mean = (hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True)
-        gate = torch.sigmoid(self.excite(functional.gelu(self.squeeze(mean))))
-        hidden = hidden * gate[:, :, None]
-        if self.training and self.dropout:
-            kept = torch.rand(hidden.shape[:2], generator=generator) >= self.dropout
-            hidden = hidden * (kept.to(hidden.dtype) / (1 - self.dropout))[:, :, None]
-        return (x + hidden) * mask[:, None]
+        squeezed = self.squeeze((hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True))
+        if self.condition is not None and encoding is not None:
+            squeezed = squeezed + self.condition(encoding)
+        gate = torch.sigmoid(self.excite(functional.gelu(squeezed)))
+        if kept is not None:
+            gate = gate * kept / kept.to(gate.dtype).mean().clamp_min(1e-3)
+        x = x + hidden * gate[:, :, None]
+        if self.adapter is not None:
+            x = x + self.adapter(x)
+        return x * mask[:, None]

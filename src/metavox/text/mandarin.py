@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from unicodedata import combining, normalize
+from unicodedata import normalize
 
 from .normalise import normalise
 
@@ -34,13 +34,16 @@ _FINALS = {
 }
 SYLLABLES = frozenset(initial + final for initial, finals in _FINALS.items() for final in finals.split())
 """Every syllable that a Hanzi can have, and ``r`` for erhua."""
+_BARE = frozenset(_FINALS[""].split())
+_SPOKEN = SYLLABLES | {syllable + "r" for syllable in SYLLABLES}
 _OTHER_SPELLINGS = {"lue": "lve", "nue": "nve"} | {f"{i}v{f}": f"{i}u{f}" for i in "jqxy" for f in ("", "e", "an", "n")}
 _LONGEST = 7  # zhuangr
 
-HANZI = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_HANZI = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Chinese characters, the sign of repetition and the round zero, as a class of a regular expression."""
-_HANZI_RUN = re.compile(f"([{HANZI}]+)")
-_REPEATED = re.compile("(.)\u3005")
+HANZI_RUN = re.compile(f"([{_HANZI}]+)")
+_REPEATED = re.compile("([^\u3005])(\u3005+)")
+_TYPED_U = re.compile(r"(?<=[lLnN])[uU]:(?=[eE1-5])")
 _TONES = {"\u0304": 1, "\u0301": 2, "\u030c": 3, "\u0300": 4}
 _NEUTRAL = 5
 _NUMBERED = re.compile(r"[a-z]+[1-5](?: [a-z]+[1-5])*")
@@ -54,7 +57,7 @@ def to_pinyin(text: str) -> str:
     nor pinyin with tones stays as ``normalise`` leaves it; syllables without a tone become neutral only inside a word
     or text that marks tones elsewhere. Applying it twice changes nothing.
     """
-    text = _HANZI_RUN.sub(_reading, normalise(re.sub(r"(?<=[lLnN])u:", "ü", text), "cmn"))
+    text = HANZI_RUN.sub(_reading, normalise(_TYPED_U.sub("ü", text), "cmn"))
     tokens = text.split()
     parsed = [_letters(token) for token in tokens]
     marked = any(letters is not None and letters.n_marks for letters in parsed)
@@ -79,17 +82,15 @@ def is_pinyin(text: str) -> bool:
 
 def has_hanzi(text: str) -> bool:
     """Whether a text holds a Chinese character."""
-    return bool(_HANZI_RUN.search(text))
+    return bool(HANZI_RUN.search(text))
 
 
 def _reading(run: re.Match[str]) -> str:
     from pypinyin import Style, lazy_pinyin
 
-    hanzi, before = run[1], ""
-    while before != hanzi:
-        before, hanzi = hanzi, _REPEATED.sub(r"\1\1", hanzi)
-    found = lazy_pinyin(hanzi, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False, errors=list)
-    return f" {' '.join(map(_plain, found))} "
+    hanzi = _REPEATED.sub(lambda found: found[1] * len(found[0]), run[1])
+    found = lazy_pinyin(hanzi, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False)
+    return f" {' '.join(_plain(one) if one[0] not in hanzi else one.rstrip('12345') for one in found)} "
 
 
 def _plain(syllable: str) -> str:
@@ -164,8 +165,4 @@ def _syllables(word: _Letters) -> list[str]:
 def _is_syllable(letters: str, *, begins: bool, ends: bool) -> bool:
     if ends and letters.endswith("r") and letters[:-1] in SYLLABLES:
         letters = letters[:-1]  # erhua: huar
-    return letters in SYLLABLES and (begins or letters not in _BARE) or letters in _OTHER_SPELLINGS
-
-
-_BARE = frozenset(_FINALS[""].split())
-_SPOKEN = SYLLABLES | {syllable + "r" for syllable in SYLLABLES}
+    return letters in _OTHER_SPELLINGS or (letters in SYLLABLES and (begins or letters not in _BARE))

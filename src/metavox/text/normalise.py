@@ -31,7 +31,7 @@ _JOINED_SCRIPTS = (
 _SHOWS_NOTHING = {0x034F, 0x0640, 0x115F, 0x1160, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
 _SHOWS_NOTHING |= set(range(0xE0100, 0xE01F0))
 """Letters and marks that are no sound and no sight: fillers, stretchers, selectors of variants."""
-_WITHIN_WORDS = "·‧״\"„“”‟«»‹›"
+_WITHIN_WORDS = '·‧״"„“”‟«»‹›'
 """Middle dots, gershayim and quotation marks, which stand inside one word: col·lecció, צה״ל."""
 
 _APOSTROPHE = {ord(sign): "'" for sign in APOSTROPHES}

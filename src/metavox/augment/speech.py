@@ -1,0 +1,76 @@
+"""Changes of whole utterances that leave what was said in them: tempo, then those of ``spectral``, then blanked blocks.
+
+One speed for a batch, so that its utterances keep their lengths relative to each other and it stays one tensor.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ..config import AugmentConfig
+from ..contracts import FrontEnd
+from .spectral import change_features
+
+MIN_FRAMES = 8
+"""No utterance is played so fast that it becomes shorter."""
+
+
+def change_speech(
+    log_mel: Float[Tensor, "B T F"],
+    lengths: Int[Tensor, " B"],
+    config: AugmentConfig,
+    speed: float,
+    front_end: FrontEnd,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "B T2 F"], Int[Tensor, " B"]]:
+    """What a batch would be with other speakers, rooms, noise and channels; nothing where ``config`` is off.
+
+    ``speed`` is the largest share that utterances become longer or shorter by. Padding stays zero.
+    """
+    if not config.enabled:
+        return log_mel, lengths
+    if speed:
+        log_mel, lengths = _played(log_mel, lengths, 1 + speed * (2 * float(torch.rand((), generator=generator)) - 1))
+    log_mel = change_features(log_mel, lengths, config, front_end, generator)
+    if config.masks:
+        log_mel = blank_blocks(log_mel, lengths, generator, config.masks, config.mask_width)
+    return log_mel * _valid(log_mel, lengths), lengths
+
+
+def blank_blocks(
+    log_mel: Float[Tensor, "B T F"],
+    lengths: Int[Tensor, " B"],
+    generator: torch.Generator,
+    n_masks: int = 2,
+    widest: float = 0.12,
+) -> Float[Tensor, "B T F"]:
+    """SpecAugment before normalisation (Park et al. 2019): blocks of time and of frequency become the utterance's mean.
+
+    A block of time takes up to ``widest`` of the utterance over ``n_masks``, one of frequency up to ``widest`` of the
+    bins.
+    """
+    n_items, n_frames, n_mels = log_mel.shape
+    weight = _valid(log_mel, lengths) / lengths[:, None, None]
+    mean = (log_mel * weight).sum(1, keepdim=True)
+    frame, mel = torch.arange(n_frames)[None, :], torch.arange(n_mels)[None, :]
+    blank = torch.zeros(log_mel.shape, dtype=torch.bool)
+    for _ in range(n_masks):
+        for axis, size, place in ((2, lengths, frame), (1, torch.full_like(lengths, n_mels), mel)):
+            wide = torch.rand(n_items, generator=generator) * size * (widest / n_masks if axis == 2 else widest)
+            start = torch.rand(n_items, generator=generator) * (size - wide)
+            inside = (place >= start[:, None]) & (place < (start + wide)[:, None])
+            blank |= inside.unsqueeze(axis)
+    return torch.where(blank, mean.expand_as(log_mel), log_mel)
+
+
+def _played(log_mel: Tensor, lengths: Tensor, stretch: float) -> tuple[Tensor, Tensor]:
+    """Frames resampled on a line to ``stretch`` times as many."""
+    n_frames = max(MIN_FRAMES, int(log_mel.shape[1] * stretch))
+    played = functional.interpolate(log_mel.transpose(1, 2), size=n_frames, mode="linear").transpose(1, 2)
+    return played, (lengths * stretch).long().clamp(min=min(MIN_FRAMES, n_frames), max=n_frames)
+
+
+def _valid(log_mel: Tensor, lengths: Tensor) -> Tensor:
+    frame = torch.arange(log_mel.shape[1], device=log_mel.device)
+    return (frame[None, :] < lengths[:, None])[:, :, None].to(log_mel.dtype)

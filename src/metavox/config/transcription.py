@@ -1,0 +1,123 @@
+"""Frozen models of an experiment that learns to transcribe: one file that says all of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..contracts import FrontEnd
+from .commands import AugmentConfig
+from .loading import Strict
+
+LISTENING = FrontEnd(n_mels=64, crop=False, normalize=False, n_frames=None)
+"""What a recogniser hears: every frame, at its own tempo; the network normalises."""
+
+
+class RecogniserConfig(Strict):
+    """A network from features to symbols, trained by CTC."""
+
+    front_end: FrontEnd = LISTENING
+    body: Literal["temporal", "conformer"] = "temporal"
+    channels: int = Field(224, ge=8, le=1024)
+    blocks: int = Field(10, ge=1, le=48)
+    kernel: int = Field(5, ge=1, le=31)
+    """Frames of 40 ms that a convolution sees, odd."""
+    heads: int = Field(4, ge=1, le=64)
+    """Attention heads of ``conformer``."""
+    dim: int = Field(256, ge=8, le=1024)
+    """Size of what the head reads, twice a frame."""
+    condition: int = Field(0, ge=0, le=512)
+    """Size of the encoding of a support set that the blocks hear, 0 for none."""
+    adapter: int = Field(0, ge=0, le=512)
+    """Rank of the bottleneck behind each block that adapts alone, 0 for none."""
+    dropout: float = Field(0.1, ge=0, lt=0.9)
+    """Share of the channels of a block that training leaves out."""
+    n_symbols: int = Field(34, ge=2)
+    """Outputs of the head, the blank among them."""
+    n_phones: int = Field(0, ge=0)
+    """Outputs of the auxiliary head for phones, its blank among them; 0 for none."""
+
+
+class SentencesConfig(Strict):
+    """Where transcribed speech comes from, and what is kept out of training."""
+
+    corpora: tuple[str, ...] = ()
+    """Folders, or names of folders in METAVOX_DATA. A named one that is absent there is skipped with a line."""
+    words: tuple[str, ...] = ()
+    """The same of single words, which weigh less."""
+    synth: dict[str, Any] | None = None
+    """Synthetic sentences (see ``data.synth_sentences.SentenceSpec``), or none."""
+    leave_out_corpora: tuple[str, ...] = ()
+    leave_out_languages: tuple[str, ...] = ()
+    synth_share: float = Field(0.35, ge=0, le=1)
+    """Share of the seconds that are synthetic, where there is anything else."""
+    words_share: float = Field(0.1, ge=0, le=1)
+    """Share of the seconds that are single words."""
+    validation_share: float = Field(0.03, gt=0, lt=0.5)
+    """Share of the sentences that no step sees."""
+
+
+class TaskAxisConfig(Strict):
+    """What a task is in meta-training: utterances that share a value of an axis."""
+
+    axis: Literal["language", "speaker", "accent", "age", "gender", "rate", "effort", "noise", "corpus"] = "language"
+    support_s: float = Field(25.0, gt=0)
+    """Seconds of an inner step."""
+    query_s: float = Field(25.0, gt=0)
+    batch: int = Field(2, ge=1)
+    """Tasks of an outer step."""
+
+
+class LearningConfig(Strict):
+    """How a recogniser is learned: jointly, and then for adapting."""
+
+    outer: Literal["joint", "fomaml", "maml", "reptile", "meta_sgd"] = "joint"
+    multi_step: bool = False
+    """Judge ``maml``, ``fomaml`` and ``meta_sgd`` by the query loss after every inner step."""
+    inner_steps: int = Field(3, ge=1, le=100)
+    inner_lr: float = Field(0.02, gt=0)
+    adapts: tuple[str, ...] = ("*",)
+    """Patterns of the names that inner steps change."""
+    share: float = Field(0.3, ge=0, le=1)
+    """Share of the steps that are meta-training, at the end; the others are joint. Without meaning for ``joint``."""
+    condition_share: float = Field(0.5, ge=0, le=1)
+    """Share of joint steps whose batch is of one language and hears an encoding of another part of it."""
+
+
+class TranscriptionTrainConfig(Strict):
+    """The outer loop."""
+
+    steps: int = Field(6000, ge=1)
+    lr: float = Field(1.5e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    weight_decay: float = Field(0.02, ge=0)
+    clip: float = Field(1.0, gt=0)
+    batch_s: float = Field(40.0, gt=0)
+    """Seconds of speech in a joint step, padding counted."""
+    phone_weight: float = Field(0.3, ge=0)
+    """Weight of the loss of phones beside that of symbols, where phones are known."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(1, ge=1, le=1024)
+    report_every: int = Field(100, ge=1)
+    validate_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    init: str = ""
+    """A recogniser's folder to start from, or none."""
+
+
+SPEECH_AUGMENT = AugmentConfig(
+    warp=0.12, tempo=0.0, smear=0.3, noise_share=0.5, snr_db=(3.0, 35.0), eq_db=8.0, band_share=0.1
+)
+
+
+class TranscriptionExperiment(Strict):
+    """Task selection, initialisation, learning: one file that says all of it."""
+
+    recogniser: RecogniserConfig
+    data: SentencesConfig = SentencesConfig()
+    augment: AugmentConfig = SPEECH_AUGMENT
+    speed: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Utterances are played up to this share slower or faster, without a change of pitch."""
+    tasks: TaskAxisConfig = TaskAxisConfig()
+    learning: LearningConfig = LearningConfig()
+    train: TranscriptionTrainConfig = TranscriptionTrainConfig()

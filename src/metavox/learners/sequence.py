@@ -1,0 +1,275 @@
+"""Learners that spell: networks from frames to symbols, adapted to a support set of transcribed utterances.
+
+The same two verbs as everywhere. ``adapt`` takes the whole support set as one padded batch and gives the values it has
+changed; ``predict`` gives log probabilities of symbols with lengths. Nothing here knows speech: what may be changed in
+a batch without changing its texts is a function that is handed in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from math import cos, pi
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..contracts import InputError, Output, State, Transcribed
+from ..losses import ctc_loss
+
+Change = Callable[[Transcribed, torch.Generator], Transcribed]
+"""The same texts otherwise said: by other speakers, in other rooms."""
+
+HEAD = ("head.weight", "head.bias")
+AUXILIARY = ("phone_widen.*", "phone_head.*")
+"""Values that only training needs."""
+
+
+class Speller(Protocol):
+    """A network that a sequence learner adapts: (B, T, F) and lengths in, log probabilities (B, T', V) out."""
+
+    def __call__(self, inputs: Tensor, lengths: Tensor) -> Tensor: ...
+
+    def out_lengths(self, lengths: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a network is fine-tuned.
+
+    Raises:
+        InputError: fewer than 1 step, or a share outside 0 to 1.
+    """
+
+    steps: int = 300
+    lr: float = 3e-4
+    head_factor: float = 1.0
+    """Step size of the head over that of the rest."""
+    batch_frames: int = 4_000
+    """Input frames of a step, padding counted."""
+    warmup: int = 10
+    weight_decay: float = 0.0
+    average: float = 0.0
+    """Decay of the running mean of the values that becomes the result (Polyak and Juditsky 1992), 0 for the last."""
+    adapts: tuple[str, ...] = ("*",)
+    """Patterns of the names that change."""
+    held_out: float = 0.0
+    """Share of the support utterances that no step sees and that choose among ``n_looks`` moments of the way."""
+    n_looks: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not 0 <= self.held_out < 1 or not 0 <= self.average < 1:
+            raise InputError(
+                f"Tuning has {self.steps} steps, holds {self.held_out:g} out and averages with {self.average:g}; give "
+                "0 or more steps and shares from 0 to below 1."
+            )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known at a moment of fine-tuning."""
+
+    step: int
+    n_steps: int
+    loss: float
+    """Of the last batch, nats a symbol."""
+    held_out: float | None
+    """Of the utterances that no step sees; None where there are none."""
+
+
+class FineTuned(nn.Module):
+    """Adapt by AdamW on small batches of the support set, each changed as ``change`` says.
+
+    The baseline of every comparison is this with plain settings; what ships is this with meta-learned values.
+    """
+
+    fixed_ways = False
+    adapts_body = True
+
+    def __init__(
+        self,
+        net: nn.Module,
+        tuning: Tuning | None = None,
+        change: Change | None = None,
+        watch: Callable[[Look], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.tuning, self.change, self.watch = net, tuning or Tuning(), change, watch
+
+    def adapt(self, support: Transcribed) -> State:
+        """The values after fine-tuning, by their names in the network; the network itself stays as it is.
+
+        With utterances held out it is those of the moment, the start included, at which these were spelled best.
+
+        Raises:
+            InputError: no utterance, a pattern that matches nothing, values that are not finite.
+        """
+        if len(support) == 0:
+            raise InputError("The support set holds no utterance; give at least one with its text.")
+        generator = torch.Generator().manual_seed(self.tuning.seed)
+        order = torch.randperm(len(support), generator=generator)
+        n_out = round(self.tuning.held_out * len(support))
+        kept, out = order[n_out:], order[:n_out]
+        best: State | None = None
+        best_loss = self.loss({}, taken(support, out)) if n_out else 0.0
+        every = max(1, self.tuning.steps // self.tuning.n_looks)
+        state: State = {}
+        for step, loss, values in self._way(taken(support, kept), generator):
+            if step % every and step < self.tuning.steps:
+                continue
+            state = values()
+            held_out = self.loss(state, taken(support, out)) if n_out else None
+            if not all(bool(value.isfinite().all()) for value in state.values()):
+                raise InputError(f"step {step} led to values that are not finite; lower lr, which is {self.tuning.lr}.")
+            if held_out is not None and held_out <= best_loss:
+                best, best_loss = state, held_out
+            if self.watch is not None:
+                self.watch(Look(step, self.tuning.steps, loss, held_out))
+        return (best or {}) if n_out else state
+
+    @torch.no_grad()
+    def predict(self, state: State, query: Transcribed) -> Output:
+        """Log probabilities of the query's symbols with adapted values."""
+        return spelled(self.net, state, query.inputs, query.lengths)
+
+    @torch.no_grad()
+    def loss(self, state: State, batch: Transcribed) -> float:
+        """Nats a symbol of some utterances, a few at a time."""
+        total, symbols = 0.0, 0
+        for part in batches_of(batch, self.tuning.batch_frames, None):
+            output = self.predict(state, part)
+            assert output.lengths is not None
+            total += float(
+                ctc_loss(output.scores, part.targets, output.lengths, part.target_lengths, reduction="sum",
+                         zero_infinity=True)
+            )  # fmt: skip
+            symbols += int(part.target_lengths.sum())
+        return total / max(symbols, 1)
+
+    # ------------------------------------------------------------------------------------------------- one way to go
+
+    def _way(
+        self, support: Transcribed, generator: torch.Generator
+    ) -> Iterator[tuple[int, float, Callable[[], State]]]:
+        """After each step its number, its loss, and what would give the state there."""
+        plan = self.tuning
+        start = adapted_values(self.net, plan.adapts)
+        values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
+        mean = {name: value.detach().clone() for name, value in values.items()}
+        optimizer = _optimizer(values, plan)
+
+        def state() -> State:
+            found = mean if plan.average else values
+            return {name: value.detach().clone() for name, value in found.items()}
+
+        waiting: list[Transcribed] = []
+        for step in range(1, plan.steps + 1):
+            if not waiting:
+                waiting = batches_of(support, plan.batch_frames, generator)
+            batch = waiting.pop()
+            if self.change is not None:
+                batch = self.change(batch, generator)
+            loss = self._loss(values, batch, generator)
+            grads = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
+            for value, grad in zip(values.values(), grads, strict=True):
+                value.grad = grad
+            torch.nn.utils.clip_grad_norm_(list(values.values()), 1.0)
+            share = min(1.0, step / max(1, plan.warmup)) * (0.02 + 0.98 * (1 + cos(pi * (step - 1) / plan.steps)) / 2)
+            for group in optimizer.param_groups:
+                group["lr"] = plan.lr * group["factor"] * share
+            optimizer.step()
+            if plan.average:
+                decay = min(plan.average, step / (step + 10))
+                for name, value in values.items():
+                    mean[name].lerp_(value.detach(), 1 - decay)
+            yield step, float(loss.detach()), state
+
+    def _loss(self, values: State, batch: Transcribed, generator: torch.Generator) -> Float[Tensor, ""]:
+        training = self.net.training
+        self.net.train()
+        try:
+            scores = functional_call(self.net, values, (batch.inputs, batch.lengths, None, generator))
+        finally:
+            self.net.train(training)
+        lengths = self.net.out_lengths(batch.lengths)  # type: ignore[operator]
+        return symbol_loss(scores, batch, lengths)
+
+
+def symbol_loss(scores: Float[Tensor, "B T V"], batch: Transcribed, lengths: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """CTC, nats a symbol of the batch; a text that does not fit into its audio counts nothing."""
+    nll = torch.nn.functional.ctc_loss(
+        scores.transpose(0, 1), batch.targets, lengths, batch.target_lengths, reduction="none", zero_infinity=True
+    )
+    return nll.sum() / batch.target_lengths.sum()
+
+
+def spelled(net: nn.Module, state: State, inputs: Tensor, lengths: Tensor) -> Output:
+    """Log probabilities of a network with other values."""
+    known = {name for name, _ in net.named_parameters()}
+    strange = sorted(set(state) - known)
+    if strange:
+        raise InputError(f"the state holds {strange[0]}, which the network has not; adapt this network anew.")
+    scores = functional_call(net, state, (inputs, lengths))
+    return Output(scores, net.out_lengths(lengths))  # type: ignore[operator]
+
+
+def adapted_values(net: nn.Module, patterns: Sequence[str]) -> State:
+    """The parameters that patterns name, without those that only training needs.
+
+    Raises:
+        InputError: a pattern that matches none.
+    """
+    known = {
+        name: value
+        for name, value in net.named_parameters()
+        if not any(fnmatchcase(name, pattern) for pattern in AUXILIARY)
+    }
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise InputError(f"adapts names {pattern!r}, which matches none of {len(known)} values of the network.")
+    return {name: value for name, value in known.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def taken(batch: Transcribed, rows: Int[Tensor, " b"]) -> Transcribed:
+    """Some utterances, padded to the longest of them."""
+    lengths, target_lengths = batch.lengths[rows], batch.target_lengths[rows]
+    longest = int(lengths.max()) if len(rows) else 0
+    widest = max(1, int(target_lengths.max())) if len(rows) else 1
+    return Transcribed(batch.inputs[rows, :longest], lengths, batch.targets[rows, :widest], target_lengths)
+
+
+def batches_of(batch: Transcribed, n_frames: int, generator: torch.Generator | None) -> list[Transcribed]:
+    """All utterances in batches of like lengths and at most ``n_frames``, padding counted; at least one each.
+
+    With a generator lengths are jittered and batches shuffled, else they come from short to long.
+    """
+    lengths = batch.lengths.double()
+    if generator is not None:
+        lengths = lengths + 50 * torch.rand(len(batch), generator=generator)
+    groups: list[list[int]] = []
+    longest = 0
+    for row in torch.argsort(lengths, stable=True).tolist():
+        longest = max(longest, int(batch.lengths[row]))
+        if not groups or longest * (len(groups[-1]) + 1) > n_frames:
+            groups.append([])
+            longest = int(batch.lengths[row])
+        groups[-1].append(row)
+    order = range(len(groups)) if generator is None else torch.randperm(len(groups), generator=generator).tolist()
+    return [taken(batch, torch.tensor(groups[i])) for i in order]
+
+
+def _optimizer(values: State, plan: Tuning) -> torch.optim.AdamW:
+    head = [value for name, value in values.items() if name in HEAD]
+    rest = [value for name, value in values.items() if name not in HEAD]
+    groups = [
+        {"params": members, "factor": factor} for members, factor in ((rest, 1.0), (head, plan.head_factor)) if members
+    ]
+    return torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay)
+
+
+def shortened(tuning: Tuning, n_utterances: int) -> Tuning:
+    """The same plan where fewer than eight utterances are there, none of which can be spared."""
+    return replace(tuning, held_out=0.0) if n_utterances < 8 else tuning

@@ -1,0 +1,264 @@
+"""Recordings of any length to transcripts: cut at pauses, heard by a recogniser, decoded, words with their times."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from ..audio import from_array, probe
+from ..contracts import InputError
+from ..data.word_alignment.spoken import Recogniser as Recogniser
+from ..data.word_alignment.spoken import hear, word_limits
+from ..text.decode import Decoded, greedy, prefix_beam
+from ..text.fusion import CharacterFusion, LanguageModel, WordFusion
+from ..text.ngram import NGram
+from ..text.normalise import spaces_matter
+from ..text.symbols import BLANK, Symbols
+from .segments import RATE_HZ, Cutting, Stretch, file_blocks, stretches
+from .takes import Clip
+from .transcripts import Segment, Transcript, Word
+
+Decoding = Literal["greedy", "beam"]
+Report = Callable[[float, float], None]
+"""(seconds transcribed, seconds in all)."""
+LM_ORDER = 6
+"""Symbols that a language model made of plain text looks at together."""
+MAX_BEAM = 1000
+
+
+class Transcriber:
+    """Speech to text with times, in the manner of scikit-learn.
+
+    >>> transcriber = Transcriber.from_pretrained("metavox/asr-small")       # doctest: +SKIP
+    >>> transcriber.predict(["interview.wav"])                                # doctest: +SKIP
+    ['ninna vannu ...']
+    >>> transcriber.transcribe("interview.wav").words[0].start_s              # doctest: +SKIP
+    0.42
+
+    A recording may last hours: one segment is in memory at a time. The text is written in the model's alphabet; that
+    of the universal one is a to z for every language, with tones as digits for Mandarin.
+
+    The confidence of a word is the geometric mean of its symbols' posteriors, each at its best frame. It says how sure
+    the network is, not how often it is right: networks trained with CTC are sure of most of what they write, wrong or
+    not, and a beam search with a language model may choose symbols that the network finds unlikely. Use it to order
+    the words of one model, and set a threshold on recordings whose text you know.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        *,
+        model: str = "",
+        decoding: Decoding = "greedy",
+        beam: int = 16,
+        lm: NGram | str | Path | None = None,
+        lm_weight: float = 0.5,
+        lang: str | None = None,
+        cutting: Cutting | None = None,
+    ) -> None:
+        """Args:
+            recogniser: the network with its alphabet.
+            model: its name in transcripts.
+            decoding: ``greedy``, the best symbol of each frame; ``beam``, the best text, as far as the search sees.
+            beam: texts that are kept after each frame.
+            lm: an n-gram model, or a UTF-8 file of plain text, a sentence a line, to make one of. Needs ``beam``.
+            lm_weight: of the language model's log-probability beside the network's.
+            lang: the language of the plain text, where its script does not tell.
+            cutting: where recordings are cut.
+
+        Raises:
+            InputError: an option outside its range, a text that cannot be read or written in the alphabet.
+        """
+        if decoding not in ("greedy", "beam"):
+            raise InputError(f"The decoding is {decoding!r}; choose greedy or beam.")
+        if lm is not None and decoding != "beam":
+            raise InputError("A language model is used by the beam search; set decoding='beam', or leave lm out.")
+        if not 1 <= beam <= MAX_BEAM:
+            raise InputError(f"The beam is {beam} wide; keep 1 to {MAX_BEAM} texts.")
+        if not 0 <= lm_weight <= 10:
+            raise InputError(f"The language model weighs {lm_weight:g}; choose 0 to 10.")
+        self.recogniser, self.model = recogniser, model
+        self.decoding, self.beam, self.lm_weight = decoding, beam, lm_weight
+        self.cutting = cutting or Cutting()
+        self.lm = None if lm is None else _language_model(lm, recogniser.symbols, lang)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = "metavox/asr-small",
+        *,
+        decoding: Decoding = "greedy",
+        beam: int = 16,
+        lm: NGram | str | Path | None = None,
+        lm_weight: float = 0.5,
+        lang: str | None = None,
+        cutting: Cutting | None = None,
+    ) -> "Transcriber":
+        """Open a bundled model, a model folder or a folder of adapted values; the options are those of the class.
+
+        Raises:
+            InputError: no such model, a damaged one, or as the class.
+        """
+        from ..transcription import load_recogniser
+
+        recogniser = load_recogniser(source)
+        return cls(
+            recogniser,
+            model=str(source),
+            decoding=decoding,
+            beam=beam,
+            lm=lm,
+            lm_weight=lm_weight,
+            lang=lang,
+            cutting=cutting,
+        )
+
+    def transcribe(self, clip: Clip, report: Report | None = None) -> Transcript:
+        """What is said in a recording (a path, or samples with their rate in Hz), and when.
+
+        Where nothing stands out from silence or steady noise, and where nothing was heard in what does, the transcript
+        has no segment.
+
+        Raises:
+            InputError: a recording that cannot be read.
+        """
+        match clip:
+            case str() | Path():
+                info = probe(clip)
+                name, duration_s, blocks = str(clip), info.duration_s, file_blocks(clip, info)
+            case (np.ndarray() as samples, int() | np.integer() as rate_hz):
+                wave = from_array(samples, int(rate_hz), RATE_HZ)
+                name, duration_s, blocks = "array", len(wave) / RATE_HZ, iter([wave])
+            case _:
+                raise InputError(
+                    f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither."
+                )
+        found = []
+        for stretch in stretches(blocks, self.cutting):
+            segment = self._segment(stretch)
+            if segment is not None:
+                found.append(segment)
+            if report is not None:
+                report(min(stretch.end_s, duration_s), duration_s)
+        if report is not None:
+            report(duration_s, duration_s)
+        return Transcript(name, duration_s, tuple(found), self.model)
+
+    def predict(self, clips: Sequence[Clip]) -> list[str]:
+        """The text of each clip, empty where nothing was heard."""
+        return [self.transcribe(clip).text for clip in clips]
+
+    def _segment(self, stretch: Stretch) -> Segment | None:
+        heard = hear(self.recogniser, stretch.wave)
+        if heard is None:
+            return None
+        log_probs, offset_s = heard
+        decoded = self._decode(log_probs)
+        symbols, frame_s = self.recogniser.symbols, self.recogniser.frame_s
+        places = word_places(decoded.ids, symbols)
+        if not places:
+            return None
+        runs = symbol_runs(log_probs, decoded)
+        limits = word_limits(
+            [[runs[i] for i in word] for word in places], frame_s, offset_s, len(stretch.wave) / RATE_HZ
+        )
+        words = tuple(
+            Word(
+                symbols.decode([decoded.ids[i] for i in word]),
+                stretch.start_s + start_s,
+                stretch.start_s + end_s,
+                geometric_mean([decoded.confidences[i] for i in word]),
+            )
+            for word, (start_s, end_s) in zip(places, limits, strict=True)
+        )
+        text = " ".join(symbols.decode(decoded.ids).split())
+        sure = geometric_mean([decoded.confidences[i] for word in places for i in word])
+        return Segment(stretch.start_s, stretch.end_s, words, text, sure)
+
+    def _decode(self, log_probs: Float[np.ndarray, "T V"]) -> Decoded:
+        if self.decoding == "greedy":
+            return greedy(log_probs)
+        found = prefix_beam(log_probs, self.beam, lm=self.lm, lm_weight=self.lm_weight, n_best=1)
+        return found[0] if found else greedy(log_probs)
+
+
+# -------------------------------------------------------------------------------------------------------------- words
+
+
+def word_places(ids: Sequence[int], symbols: Symbols) -> list[list[int]]:
+    """Positions in ``ids`` of the symbols of each word: between spaces, or every character where spaces mean nothing.
+
+    Marks that combine with a character stay with it.
+    """
+    spaced = symbols.alphabet == "roman" or spaces_matter(symbols.lang)
+    words: list[list[int]] = []
+    new = True
+    for place, symbol in enumerate(ids):
+        char = symbols.decode([symbol])
+        if char == " ":
+            new = True
+            continue
+        if new or (not spaced and unicodedata.category(char)[0] != "M"):
+            words.append([])
+        words[-1].append(place)
+        new = False
+    return words
+
+
+def symbol_runs(log_probs: Float[np.ndarray, "T V"], decoded: Decoded) -> list[tuple[int, int]]:
+    """First frame and frame after the last of each decoded symbol: where it is the best one, around its peak.
+
+    The runs of a best path are those of its alignment. A symbol that a beam search chose against the best of its frame
+    has that frame.
+    """
+    best = log_probs.argmax(axis=1)
+    edges = np.append(np.flatnonzero(np.diff(best, prepend=-1)), len(best))
+    run = np.searchsorted(edges, decoded.frames, side="right")
+    return [
+        (int(edges[i - 1]), int(edges[i])) if best[frame] == symbol != BLANK else (frame, frame + 1)
+        for i, frame, symbol in zip(run, decoded.frames, decoded.ids, strict=True)
+    ]
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """0 where one of them is."""
+    return float(np.exp(np.log(np.maximum(probabilities, 1e-30)).mean()))
+
+
+# ----------------------------------------------------------------------------------------------------- language model
+
+
+def _language_model(lm: NGram | str | Path, symbols: Symbols, lang: str | None) -> LanguageModel:
+    if isinstance(lm, NGram):
+        if isinstance(lm.vocabulary[0], int):
+            return lm
+        return CharacterFusion(lm, symbols) if lm.level == "char" else WordFusion(lm, symbols)
+    return NGram.from_texts(_sentences(Path(lm), symbols, lang), order=LM_ORDER)
+
+
+def _sentences(path: Path, symbols: Symbols, lang: str | None) -> list[tuple[int, ...]]:
+    """The lines of a plain text in symbols; lines without a letter are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); name a file of plain text.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no UTF-8 text; save it as UTF-8, a sentence a line.") from None
+    sentences, faults = [], []
+    for number, line in enumerate(lines, 1):
+        if any(map(str.isalnum, line)):
+            try:
+                sentences.append(symbols.encode(line, lang))
+            except InputError as error:
+                if isinstance(error.__cause__, ImportError):  # not the line is wrong
+                    raise
+                faults.append(f"line {number}: {error}")
+    if faults:
+        more = f" {len(faults) - 1} more lines are like it." if len(faults) > 1 else ""
+        raise InputError(f"{path} cannot serve as a language model, {faults[0]}{more}")
+    if not sentences:
+        raise InputError(f"{path} holds no text for a language model; give at least one sentence.")
+    return sentences

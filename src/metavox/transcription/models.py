@@ -1,0 +1,283 @@
+"""Recognisers on disk: a base model, and what an adaptation changed of one, kept apart. Safetensors and JSON only.
+
+A base folder holds ``model.safetensors``, ``config.json`` and, where it ships, a card and a licence. An adapted folder
+holds ``part.safetensors`` and ``adapted.json``: the changes as 8-bit integers with a scale a row, rows of the head for
+characters the base had not, and which base they belong to.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ..checkpoint import FORMAT, put_folder, read_document, read_tensors, seeded, write_json, write_tensors
+from ..config import validated
+from ..config.transcription import RecogniserConfig
+from ..contracts import FrontEnd, InputError, State
+from ..features import prepare
+from ..nets.recogniser import Recogniser
+from ..text.symbols import Symbols
+from .packing import packed, unpacked
+
+BUNDLED = Path(__file__).parents[1] / "bundled"
+DEFAULT = "metavox/asr-small"
+"""The recogniser that comes with Metavox."""
+ENCODING = "encoding"
+"""Name of the support set's encoding among the values of a part; it is no value of the network."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """A network with its alphabet and what is known of it. What it is asked to transcribe is 16 kHz mono."""
+
+    net: Recogniser
+    symbols: Symbols
+    name: str
+    hash: str
+    """SHA-256 of configuration, alphabet and stored weights."""
+    about: Mapping[str, Any]
+    phones: tuple[str, ...] = ()
+    """What the auxiliary head spells, in the order of its outputs after the blank."""
+    folder: Path | None = None
+    encoding: Tensor | None = None
+    """Of the support set it was adapted to, where the network hears one."""
+    base: "Recognition | None" = None
+    """What it was adapted from."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What the adaptation reached, where it was adapted."""
+
+    @property
+    def front_end(self) -> FrontEnd:
+        return self.net.front_end
+
+    @property
+    def frame_s(self) -> float:
+        return self.net.frame_s
+
+    @torch.no_grad()
+    def log_probs(self, wave: Float[np.ndarray, " S"]) -> Float[Tensor, "T V"]:
+        """Log probabilities of symbols for each frame of one segment.
+
+        Raises:
+            InputError: nothing but digital silence, or less sound than one analysis window.
+        """
+        inputs, lengths = prepare(wave, self.front_end)
+        return self.net(inputs, lengths, self.encoding)[0]
+
+
+def new_net(config: RecogniserConfig, seed: int = 0) -> Recogniser:
+    """A network with weights drawn from ``seed``."""
+    return seeded(lambda: Recogniser(config), seed)
+
+
+def hash_of(config: Mapping[str, Any], symbols: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a configuration, an alphabet and stored weights."""
+    digest = hashlib.sha256(json.dumps([config, symbols], sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------ base models
+
+
+def save_recogniser(folder: Path, recognition: Recognition, *, half: bool = False) -> Recognition:
+    """Write a base model into ``folder`` and return it as it can be read back; ``half`` stores 16-bit weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach() for name, value in recognition.net.state_dict().items()}
+    if half:
+        tensors = {name: value.to(torch.float16) for name, value in tensors.items()}
+    config, symbols = recognition.net.config.model_dump(mode="json"), recognition.symbols.to_json()
+    write_tensors(folder / "model.safetensors", tensors)
+    document = {
+        "format": FORMAT,
+        "library": "metavox",
+        "kind": "recogniser",
+        "version": version("metavox"),
+        "hash": hash_of(config, symbols, tensors),
+        "model": config,
+        "symbols": symbols,
+        "phones": list(recognition.phones),
+        "about": dict(recognition.about),
+    }
+    write_json(folder / "config.json", document)
+    return replace(recognition, hash=str(document["hash"]), folder=folder)
+
+
+def load_recogniser(source: str | Path) -> Recognition:
+    """Open a bundled name (``metavox/asr-small``), a folder that `metavox train` wrote, or one of `metavox adapt`.
+
+    Raises:
+        InputError: nothing of the kind there, damaged files, or an adapted part whose base is another or gone.
+    """
+    folder = _place(source)
+    if os.path.isfile(folder / "adapted.json"):
+        return _load_adapted(folder)
+    if not os.path.isfile(folder / "config.json"):
+        raise InputError(
+            f"{source} holds no recogniser (no config.json or adapted.json); name {DEFAULT}, or a folder that "
+            "`metavox train` or `metavox adapt` wrote."
+        )
+    document = read_document(folder / "config.json", "model")
+    if document.get("kind") != "recogniser":
+        raise InputError(f"{source} is a model of another kind; name a recogniser, such as {DEFAULT}.")
+    found = validated(_BaseDocument, document, str(folder / "config.json"))
+    symbols = Symbols.from_json(found.symbols)
+    net = new_net(found.model)
+    tensors = read_tensors(folder / "model.safetensors")
+    _fit(net, tensors, folder / "model.safetensors")
+    actual = hash_of(document["model"], document["symbols"], tensors)
+    if actual != found.hash:
+        raise InputError(
+            f"{folder} is not as it was saved: its files hash to {actual[:12]} and config.json says {found.hash[:12]}; "
+            "restore both files from the same training."
+        )
+    name = str(source) if str(source).startswith("metavox/") else folder.resolve().name
+    return Recognition(net, symbols, name, actual, found.about, found.phones, folder)
+
+
+class _BaseDocument(BaseModel):
+    """What is relied on in ``config.json``; other keys are for people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: RecogniserConfig
+    symbols: dict[str, Any]
+    phones: tuple[str, ...] = ()
+    hash: str
+    about: dict[str, Any] = {}
+
+
+def _place(source: str | Path) -> Path:
+    """The folder that a name means."""
+    name = str(source)
+    if name.startswith("metavox/") and not os.path.exists(name):
+        folder = BUNDLED / name.removeprefix("metavox/")
+        if "/" in name.removeprefix("metavox/") or not folder.is_dir():
+            there = ", ".join(f"metavox/{path.name}" for path in sorted(BUNDLED.glob("*")) if path.is_dir())
+            raise InputError(f"{name} is no bundled model; there are {there or 'none'}.")
+        return folder
+    return Path(source)
+
+
+def _fit(net: Recogniser, tensors: Mapping[str, Tensor], path: Path) -> None:
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+        raise InputError(
+            f"{path} belongs to another network than its config.json: {odd} is {found.get(odd, 'absent')} and should "
+            f"be {wanted.get(odd, 'absent')}; restore both files from the same training."
+        )
+    net.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})
+
+
+# ------------------------------------------------------------------------------------------------- adapted recognisers
+
+
+def adapted(
+    base: Recognition,
+    state: State,
+    symbols: Symbols | None = None,
+    encoding: Tensor | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> Recognition:
+    """A recogniser with other values than its base; the base stays as it is.
+
+    ``state`` holds values by their names in the network, ``head.*`` with a row for each symbol.
+    """
+    symbols = symbols or base.symbols
+    config = base.net.config.model_copy(update={"n_symbols": symbols.size})
+    net = new_net(config)
+    values = {**base.net.state_dict(), **state}
+    net.load_state_dict(values)
+    return Recognition(
+        net, symbols, f"{base.name} adapted", base.hash, base.about, base.phones, None, encoding, base, report or {}
+    )
+
+
+def save_adapted(folder: Path, recognition: Recognition) -> None:
+    """Write what an adaptation changed, beside and renamed; an older part of the name is replaced in one move.
+
+    Raises:
+        InputError: ``folder`` exists and is no adapted recogniser.
+    """
+    base = recognition.base
+    if base is None:
+        raise InputError(f"{recognition.name} was not adapted; save it as a base model.")
+    part = packed(recognition.net.state_dict(), base.net.state_dict())
+    if recognition.encoding is not None:
+        part[ENCODING] = recognition.encoding
+    document = {
+        "format": FORMAT,
+        "library": "metavox",
+        "kind": "adapted recogniser",
+        "version": version("metavox"),
+        "base": base.name if base.name.startswith("metavox/") else None,
+        "base_hash": base.hash,
+        "base_folder": str(base.folder.resolve()) if base.folder else None,
+        "base_relative": os.path.relpath(base.folder.resolve(), folder.resolve()) if base.folder else None,
+        "symbols": recognition.symbols.to_json(),
+        "report": dict(recognition.report),
+    }
+
+    def write(beside: Path) -> None:
+        write_tensors(beside / "part.safetensors", part)
+        write_json(beside / "adapted.json", document)
+
+    put_folder(folder, "adapted.json", write, "adapted recogniser")
+
+
+class _AdaptedDocument(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    base: str | None = None
+    base_hash: str
+    base_folder: str | None = None
+    base_relative: str | None = None
+    symbols: dict[str, Any]
+    report: dict[str, Any] = {}
+
+
+def _load_adapted(folder: Path) -> Recognition:
+    document = read_document(folder / "adapted.json", "adapted recogniser")
+    found = validated(_AdaptedDocument, document, str(folder / "adapted.json"))
+    base = _base_of(folder, found)
+    symbols = Symbols.from_json(found.symbols)
+    tensors = read_tensors(folder / "part.safetensors")
+    encoding = tensors.pop(ENCODING, None)
+    state = unpacked(tensors, base.net.state_dict(), symbols.size, folder / "part.safetensors")
+    recognition = adapted(base, state, symbols, encoding, found.report)
+    return replace(recognition, name=folder.resolve().name, folder=folder)
+
+
+def _base_of(folder: Path, found: _AdaptedDocument) -> Recognition:
+    """The base of an adapted folder: bundled, where it was, or where it lies relative to the folder."""
+    places = [found.base, found.base_folder, found.base_relative and str(folder.resolve() / found.base_relative)]
+    known = [place for place in places if place and os.path.isfile(_place(place) / "config.json")]
+    if not known:
+        raise InputError(
+            f"The base model of {folder} is at none of {', '.join(str(p) for p in places if p) or 'no known place'}; "
+            "put it back there, or adapt again."
+        )
+    others = []
+    for place in known:
+        base = load_recogniser(place)
+        if base.hash == found.base_hash:
+            return base
+        others.append(f"{place} is {base.hash[:12]}")
+    raise InputError(
+        f"{folder} was adapted from model {found.base_hash[:12]} and {others[0]}: base and part do not match; restore "
+        "the base it was made with, or adapt again."
+    )
