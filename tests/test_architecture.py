@@ -17,7 +17,7 @@ FLOORS = [
     ["audio", "features", "augment", "text"],
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
-    ["checkpoint", "training_log", "transcription", "runtime", "evaluation", "training"],
+    ["checkpoint", "interruption", "training_log", "transcription", "runtime", "evaluation", "training"],
     ["benchmarking", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

@@ -31,7 +31,6 @@ from metavox.training import (
     learn,
     step_size,
     training_episodes,
-    until_interrupted,
 )
 
 TINY: dict[str, Any] = {
@@ -497,37 +496,6 @@ def test_the_best_known_is_kept_when_the_disk_is_full(
 
 
 # ------------------------------------------------------------------------------------------------------ Ctrl-C
-
-
-def test_ctrl_c_is_held_back_until_a_step_is_whole_and_the_old_handler_returns() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    whole: list[int] = []
-
-    def steps() -> None:
-        for _ in until_interrupted(lambda: len(whole) < 9):
-            signal.raise_signal(signal.SIGINT)
-            whole.append(1)
-
-    with pytest.raises(KeyboardInterrupt):
-        steps()
-    assert whole == [1]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_second_ctrl_c_is_not_held_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    reached: list[int] = []
-
-    def steps() -> None:
-        for _ in until_interrupted(lambda: True):
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            reached.append(1)
-
-    with pytest.raises(KeyboardInterrupt):
-        steps()
-    assert not reached
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_on_the_command_line_keeps_a_model_that_goes_on(corpus: Path, tmp_path: Path) -> None:

@@ -11,10 +11,8 @@ The five steps of meta-learning, by their names:
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from .data.samplers import TaskSampler
 from .data.selection import Tasks
 from .engine.choice import Option
 from .features import window
+from .interruption import until_interrupted
 from .learners.outer import joint
 from .learners.presets import LEARNERS
 from .nets.encoders import FusedEncoder
@@ -153,27 +152,6 @@ def learn(
         log.close()
     write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
     return learner
-
-
-def until_interrupted(more: Callable[[], bool]) -> Iterator[None]:
-    """Yield while there is ``more``. Ctrl-C is held back until a step is whole, then raised; a second one is not."""
-    asked: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()
-
-    def note(number: int, frame: Any) -> None:
-        asked.append(number)
-        if len(asked) > 1:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note) if in_main else None
-    try:
-        while more():
-            yield
-            if asked:
-                raise KeyboardInterrupt
-    finally:
-        if in_main:
-            signal.signal(signal.SIGINT, before)
 
 
 def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:

@@ -25,6 +25,7 @@ from . import (
     evaluate,
     recognize,
     train,
+    transcribe,
 )
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
+app.command()(transcribe.transcribe)
 app.add_typer(bench.bench_app, name="bench")
 
 

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..data.word_alignment.corpus import Cut
+    from ..data.word_alignment.spans import OpenAligner
 
 
 def align(
@@ -17,9 +20,13 @@ def align(
         typer.Option(
             metavar="NAME",
             help="synthetic: espeak-ng reads along; energy: by letters and quiet places, for any language; "
-            "auto: synthetic where espeak-ng speaks the language.",
+            "ctc: a recogniser hears the words; auto: synthetic where espeak-ng speaks the language, else energy.",
         ),
     ] = "auto",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Recogniser of the aligner ctc; without it metavox/asr-small.", show_default=False),
+    ] = None,
     lang: Annotated[str | None, typer.Option(help="Language of sentences that do not say theirs.")] = None,
     min_takes: Annotated[int, typer.Option(min=1, help="Keep words with this many takes or more.")] = 4,
     min_speakers: Annotated[int, typer.Option(min=1, help="Keep words from this many speakers or more.")] = 2,
@@ -44,12 +51,14 @@ def align(
     from .output import note, print_json
     from .progress import bars
 
+    spoken = _spoken(aligner, model)
     keep = Keep(confidence=keep_confidence, min_letters=min_letters, min_takes=min_takes, min_speakers=min_speakers)
     try:
         with bars() as report:
             cut = cut_words(
-                require(corpus), out, aligner=aligner, lang=lang, keep=keep, n_workers=min(2, n_cores()), report=report
-            )
+                require(corpus), out, aligner=aligner, lang=lang, spoken=spoken, keep=keep,
+                n_workers=min(2, n_cores()), report=report,
+            )  # fmt: skip
     except KeyboardInterrupt:
         note("metavox: stopped; nothing was written.")
         raise SystemExit(130) from None
@@ -57,6 +66,22 @@ def align(
         print_json({"out": printable(str(out)), **asdict(cut)})
     else:
         _print(cut, out)
+
+
+def _spoken(aligner: str, model: str | None) -> "OpenAligner | None":
+    """How every process opens the aligner ctc with its recogniser; None for the other aligners."""
+    from functools import partial
+
+    from ..data.word_alignment.corpus import CTC
+
+    if aligner != CTC:
+        if model is not None:
+            raise InputError(f"The aligner {aligner} uses no recogniser; add --aligner ctc, or leave --model out.")
+        return None
+    from ..data.word_alignment.spoken import spoken_aligner
+    from ..transcription import load_recogniser
+
+    return partial(spoken_aligner, partial(load_recogniser, model or "metavox/asr-small"))
 
 
 def _print(cut: "Cut", out: Path) -> None:

@@ -142,10 +142,10 @@ class FineTuned(nn.Module):
         for part in batches_of(batch, self.tuning.batch_frames, None):
             output = self.predict(state, part)
             assert output.lengths is not None
+            scores = output.scores.transpose(0, 1)
             total += float(
-                ctc_loss(output.scores, part.targets, output.lengths, part.target_lengths, reduction="sum",
-                         zero_infinity=True)
-            )  # fmt: skip
+                ctc_loss(scores, part.targets, output.lengths, part.target_lengths, reduction="sum", zero_infinity=True)
+            )
             symbols += int(part.target_lengths.sum())
         return total / max(symbols, 1)
 

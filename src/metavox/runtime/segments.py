@@ -37,8 +37,8 @@ MAX_HEIGHT_DB = 30.0
 ONSET_DB, HOLD_DB = 3.0, 2.0
 """Speech begins where the bands stand this far above the noise (root mean square), and lasts as long as they stay
 above the second."""
-MIN_SPEECH_S = 0.06
-"""What is shorter is a click."""
+MIN_SPEECH_S = 0.14
+"""What is shorter, after smoothing, is a click."""
 
 _BLOCK_SAMPLES = 1 << 16
 
@@ -79,7 +79,7 @@ class Stretch:
         return (self.first + len(self.wave)) / RATE_HZ
 
 
-def stretches(blocks: Iterable[Float[np.ndarray, " S"]], cutting: Cutting | None = None) -> Iterator[Stretch]:
+def stretches(blocks: Iterable[Float[np.ndarray, " _"]], cutting: Cutting | None = None) -> Iterator[Stretch]:
     """Stretches of speech in order, disjoint, none longer than ``max_segment_s``; silence and steady noise give none.
 
     ``blocks`` are consecutive samples at 16 kHz in [-1, 1], of any sizes: how the recording is divided into them does
@@ -108,7 +108,7 @@ def _cut(kept: Iterable[np.ndarray], first: int, total: int, frames: tuple[int, 
 # ------------------------------------------------------------------------------------------------------------- blocks
 
 
-def file_blocks(path: str | Path, info: AudioInfo | None = None) -> Iterator[Float[np.ndarray, " S"]]:
+def file_blocks(path: str | Path, info: AudioInfo | None = None) -> Iterator[Float[np.ndarray, " _"]]:
     """Samples of a file at 16 kHz, mono in [-1, 1], as ``audio.read`` gives them, a few seconds at a time.
 
     ``info`` is what ``audio.probe`` said of the file, where that is known already.
@@ -125,7 +125,7 @@ def file_blocks(path: str | Path, info: AudioInfo | None = None) -> Iterator[Flo
     yield from resampled(_decoded(path, info), info.rate_hz)
 
 
-def resampled(blocks: Iterable[Float[np.ndarray, " S"]], rate_hz: int) -> Iterator[Float[np.ndarray, " S"]]:
+def resampled(blocks: Iterable[Float[np.ndarray, " _"]], rate_hz: int) -> Iterator[Float[np.ndarray, " _"]]:
     """Consecutive samples at any rate as samples at 16 kHz in [-1, 1] (soxr, HQ); overshoot is cut to full scale."""
     if rate_hz == RATE_HZ:
         yield from (np.clip(block, -1, 1, dtype=np.float32) for block in blocks)
@@ -247,8 +247,8 @@ def _smoothed(before: np.ndarray, power: np.ndarray, after: np.ndarray) -> np.nd
 
 
 def _band_power(wave: np.ndarray) -> np.ndarray:
-    """Mean square of each frame in each band, (T, bands); the last frame is filled up with zeros."""
-    frames = np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME)
+    """Mean square of each frame in each band, (T, bands); the last frame is filled up with its last sample."""
+    frames = np.pad(wave, (0, -len(wave) % FRAME), mode="edge").reshape(-1, FRAME)
     taper, bands = _tables()
     spectrum = np.fft.rfft(frames * taper)
     power: np.ndarray = (np.square(spectrum.real) + np.square(spectrum.imag)) @ bands

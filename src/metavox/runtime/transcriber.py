@@ -59,7 +59,9 @@ class Transcriber:
         lang: str | None = None,
         cutting: Cutting | None = None,
     ) -> None:
-        """Args:
+        """Say how recordings are cut and decoded.
+
+        Args:
             recogniser: the network with its alphabet.
             model: its name in transcripts.
             decoding: ``greedy``, the best symbol of each frame; ``beam``, the best text, as far as the search sees.

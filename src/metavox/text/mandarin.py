@@ -23,7 +23,7 @@ _FINALS = {
     "p": "a ai an ang ao ei en eng i ian iao ie in ing o ou u",
     "q": "i ia ian iang iao ie in ing iong iu u uan ue un",
     "r": "an ang ao e en eng i ong ou u ua uan ui un uo",
-    "s": "a ai an ang ao e en eng i ong ou u ua uan ui un uo",
+    "s": "a ai an ang ao e en eng i ong ou u uan ui un uo",
     "sh": "a ai an ang ao e ei en eng i ou u ua uai uan uang ui un uo",
     "t": "a ai an ang ao e ei eng i ian iao ie ing ong ou u uan ui un uo",
     "w": "a ai an ang ei en eng o ong u",
@@ -67,7 +67,7 @@ def to_pinyin(text: str) -> str:
     for token, letters, found in zip(tokens, parsed, syllables, strict=True):
         has_tone = letters is not None and any(letters.tones)
         out.append(" ".join(found) if found and (has_tone or whole) else token)
-    return " ".join(out)
+    return normalise(" ".join(out), "cmn")
 
 
 def without_tones(pinyin: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from .tokens import label_of, n_letters, spoken_words
 ALIGNERS: dict[str, OpenAligner] = {"synthetic": synthetic_aligner, "energy": energy_aligner}
 AUTO = "auto"
 """``synthetic`` where the synthesiser speaks the language, else ``energy``."""
+CTC = "ctc"
+"""By a recogniser, which whoever asks for it brings along (``spoken.spoken_aligner``)."""
 
 MAX_SENTENCE_S = 40.0
 """The memory of an alignment grows with the square of the sentence."""
@@ -109,6 +112,7 @@ def cut_words(
     *,
     aligner: str = AUTO,
     lang: str | None = None,
+    spoken: OpenAligner | None = None,
     keep: Keep | None = None,
     n_workers: int = 1,
     report: Report | None = None,
@@ -117,11 +121,11 @@ def cut_words(
 
     The folder has ``manifest.jsonl`` (text, label, and what is known of the speaker) and 16 kHz FLAC clips; it appears
     under its name when it is complete. ``lang`` is the language of sentences that do not say theirs; those in another
-    are left out. ``n_workers`` above 1 aligns in as many processes, with the same result.
+    are left out. ``spoken`` opens the aligner ``ctc``. ``n_workers`` above 1 aligns in as many processes, with the
+    same result; ``spoken`` must then be known to them by name.
 
     Raises InputError for a corpus that cannot be read or has no texts, an unknown aligner, a language that the
-    synthetic aligner does not speak, nothing that passes, and an ``out`` that is not
-    empty or cannot be made.
+    synthetic aligner does not speak, nothing that passes, and an ``out`` that is not empty or cannot be made.
     """
     keep = keep or Keep()
     out = Path(os.path.abspath(out))
@@ -130,7 +134,7 @@ def cut_words(
     require_texts(sentences, str(corpus))
     by_aligner = Counter(aligner_for(sentence.lang, aligner) for sentence in sentences)
     aligned = []
-    for item in align(sentences, aligner=aligner, n_workers=n_workers):
+    for item in align(sentences, aligner=aligner, spoken=spoken, n_workers=n_workers):
         aligned.append(item)
         if report is not None:
             report("sentences", len(aligned), len(sentences))
@@ -170,8 +174,8 @@ def aligner_for(lang: str | None, asked: str) -> str:
     """The name of the aligner that takes a language. Raises InputError for a name or language that is not known."""
     if asked == AUTO:
         return "synthetic" if lang in LANGUAGES else "energy"
-    if asked not in ALIGNERS:
-        raise InputError(f"There is no aligner {asked!r}; choose one of {', '.join([AUTO, *ALIGNERS])}.")
+    if asked not in (*ALIGNERS, CTC):
+        raise InputError(f"There is no aligner {asked!r}; choose one of {', '.join([AUTO, *ALIGNERS, CTC])}.")
     if asked == "synthetic":
         if lang is None:
             raise InputError("The synthetic aligner must know the language; name it, or take the aligner energy.")
@@ -183,11 +187,15 @@ _Unit = list[tuple[tuple[str, str, tuple[str, ...]], list[Utterance]]]
 """Sentences with the same aligner, language and words, and their recordings."""
 
 
-def align(sentences: Iterable[Utterance], *, aligner: str = AUTO, n_workers: int = 1) -> Iterator[Aligned]:
+def align(
+    sentences: Iterable[Utterance], *, aligner: str = AUTO, spoken: OpenAligner | None = None, n_workers: int = 1
+) -> Iterator[Aligned]:
     """The words of each sentence, in an order of their own: sentences with the same text follow each other.
 
-    Raises InputError as ``aligner_for``, and for a recording that cannot be read.
+    Raises InputError as ``aligner_for``, for a recording that cannot be read, and for ``ctc`` without ``spoken``.
     """
+    if aligner == CTC and spoken is None:
+        raise InputError("The aligner ctc needs a recogniser; name one, or take the aligner energy.")
     by_text: dict[tuple[str, str, tuple[str, ...]], list[Utterance]] = defaultdict(list)
     for sentence in sentences:
         name = aligner_for(sentence.lang, aligner)
@@ -195,7 +203,7 @@ def align(sentences: Iterable[Utterance], *, aligner: str = AUTO, n_workers: int
     texts = sorted(by_text.items())
     units = [texts[start : start + TEXTS_PER_UNIT] for start in range(0, len(texts), TEXTS_PER_UNIT)]
     with _mapped(min(n_workers, len(units))) as mapped:
-        for aligned in mapped(_align_unit, units):
+        for aligned in mapped(partial(_align_unit, spoken), units):
             yield from aligned
 
 
@@ -225,13 +233,14 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _align_unit(unit: _Unit) -> list[Aligned]:
+def _align_unit(spoken: OpenAligner | None, unit: _Unit) -> list[Aligned]:
     aligned = []
+    openers = ALIGNERS if spoken is None else {**ALIGNERS, CTC: spoken}
     with ExitStack() as stack:
         opened: dict[str, Aligner] = {}
         for (name, lang, words), sentences in unit:
             if name not in opened:
-                opened[name] = stack.enter_context(ALIGNERS[name]())
+                opened[name] = stack.enter_context(openers[name]())
             aligned += [_align_one(sentence, words, lang, opened[name]) for sentence in sentences]
     return aligned
 

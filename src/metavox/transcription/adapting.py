@@ -1,0 +1,144 @@
+"""From a base recogniser and a few minutes of transcribed speech to one that knows the new language or voice.
+
+``adapt`` fine-tunes on the support with some of it held out, which says when to stop and what was reached; then, with
+that many steps, on all of it. The base stays as it is, and what the adaptation did to its old tasks is measured.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..config.transcription import SPEECH_AUGMENT
+from ..contracts import InputError, State, Transcribed
+from ..data.sentences import Sentences
+from ..learners.sequence import FineTuned, Look, Tuning, taken
+from ..metrics import cer, wer
+from ..nets.recogniser import Recogniser
+from ..text.decode import greedy_batch
+from ..text.normalise import spaces_matter
+from ..text.symbols import UNIVERSAL, Symbols
+from .learning import change_of
+from .models import Recognition, adapted, new_net
+
+MIN_UTTERANCES = 3
+"""Fewer than this say nothing about a language."""
+MIN_TO_HOLD_OUT = 12
+"""From so many utterances on, some are held out."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a recogniser is adapted."""
+
+    tuning: Tuning = Tuning()
+    augment: bool = True
+    speed: float = 0.15
+    held_out: float = 0.2
+    """Share of the support that says when to stop and what was reached, before all of it is used."""
+    refit: bool = True
+    """Use all of the support in the end."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Errors of some utterances, with who said them: what intervals are made of."""
+
+    said: tuple[str, ...]
+    heard: tuple[str, ...]
+
+    @property
+    def cer(self) -> float:
+        """Character errors over characters."""
+        return float(cer(self.said, self.heard).rate)
+
+    @property
+    def wer(self) -> float:
+        """Word errors over words."""
+        return float(wer(self.said, self.heard).rate)
+
+
+def support_of(sentences: Sentences, positions: Int[np.ndarray, " n"], net: Recogniser) -> Transcribed:
+    """Utterances as the support set of a task."""
+    return sentences.batch(positions, net.front_end)
+
+
+def with_symbols(base: Recognition, symbols: Symbols) -> Recognition:
+    """The base with a head for another alphabet: rows of characters that it has stay, new ones start from the letter
+    that their romanisation begins with, else from the mean of all letters."""
+    if symbols == base.symbols:
+        return base
+    old, ids = base.net.head, {char: i for i, char in enumerate(base.symbols.characters, 1)}
+    weight, bias = old.weight.detach(), old.bias.detach()
+    rows = [0, *(_row(char, symbols, ids) for char in symbols.characters)]
+    mean_weight, low = weight[1:].mean(0), bias[1:].min()
+    head_weight = torch.stack([mean_weight if row is None else weight[row] for row in rows])
+    head_bias = torch.stack([low if row is None else bias[row] for row in rows])
+    net = new_net(base.net.config.model_copy(update={"n_symbols": symbols.size}))
+    net.load_state_dict({**base.net.state_dict(), "head.weight": head_weight, "head.bias": head_bias})
+    return replace(base, net=net, symbols=symbols)
+
+
+def _row(char: str, symbols: Symbols, ids: Mapping[str, int]) -> int | None:
+    if char in ids:
+        return ids[char]
+    near = symbols.nearest_roman(char)
+    return None if near is None else ids.get(UNIVERSAL.characters[near - 1])
+
+
+def adapt(
+    base: Recognition,
+    support: Transcribed,
+    plan: Plan,
+    watch: Callable[[Look], None] | None = None,
+) -> State:
+    """The values that fine-tuning changes, by their names; ``base`` has the head of the support's alphabet already.
+
+    Raises:
+        InputError: fewer than three utterances, or values that are not finite.
+    """
+    if len(support) < MIN_UTTERANCES:
+        raise InputError(
+            f"{len(support)} transcribed recordings were given and {MIN_UTTERANCES} are the least; ten minutes are "
+            "better."
+        )
+    change = change_of(SPEECH_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
+    tuning = plan.tuning
+    if len(support) < MIN_TO_HOLD_OUT or not plan.held_out:
+        return FineTuned(base.net, replace(tuning, held_out=0.0), change, watch).adapt(support)
+    looks: list[Look] = []
+
+    def note(look: Look) -> None:
+        looks.append(look)
+        if watch is not None:
+            watch(look)
+
+    first = FineTuned(base.net, replace(tuning, held_out=plan.held_out), change, note)
+    state = first.adapt(support)
+    if not state:
+        return {}
+    if not plan.refit:
+        return state
+    best = min(looks, key=lambda look: look.held_out if look.held_out is not None else np.inf)
+    return FineTuned(base.net, replace(tuning, held_out=0.0, steps=best.step), change, watch).adapt(support)
+
+
+def heard(recognition: Recognition, sentences: Sentences, positions: Int[np.ndarray, " n"], batch: int = 16) -> Reached:
+    """What is heard in some utterances, beside what was said, both in the recogniser's alphabet."""
+    durations = sentences.durations_s(positions)
+    order = np.argsort(durations, kind="stable")
+    net, symbols = recognition.net, recognition.symbols
+    found: list[str] = [""] * len(positions)
+    with torch.no_grad():
+        for first in range(0, len(order), batch):
+            rows = order[first : first + batch]
+            inputs, lengths = sentences.features(positions[rows], net.front_end)
+            scores = net(inputs, lengths, recognition.encoding)
+            for row, ids in zip(rows.tolist(), greedy_batch(scores, net.out_lengths(lengths)), strict=True):
+                found[row] = symbols.decode(ids).strip()
+    said = tuple(symbols.decode(sentences.targets[i]) for i in positions)
+    return Reached(said, tuple(" ".join(text.split()) for text in found))

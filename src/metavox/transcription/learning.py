@@ -1,0 +1,391 @@
+"""The outer loop of recognisers, to be read from top to bottom: joint steps, then steps that learn to adapt.
+
+Task selection is ``data.spoken``, initialisation ``start``, learning ``learn``; transfer and evaluation are
+``adapting`` and ``evaluation.transcription``.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from ..augment.speech import change_speech
+from ..checkpoint import read_tensors, write_tensors, write_text
+from ..config.transcription import TranscriptionExperiment
+from ..contracts import FrontEnd, InputError, Transcribed
+from ..data.spoken import Spoken
+from ..interruption import until_interrupted
+from ..learners.sequence import Change
+from ..learners.sequence_outer import META, MetaLearning, SequenceGrads, joint_gradient
+from ..metrics import cer
+from ..nets.recogniser import Recogniser
+from ..text.decode import greedy_batch
+from ..text.symbols import UNIVERSAL
+from ..training_log import TrainingLog
+from .models import Recognition, load_recogniser, new_net, save_recogniser
+
+MAX_SKIPPED = 20
+"""Steps in a row whose gradient is not finite before training stops."""
+_STEP_SIZE_LR = 0.02
+"""Step size of what is learned as a logarithm: the step sizes of the inner loop."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    step: int
+    n_steps: int
+    loss: float
+    cer: float | None
+
+
+@dataclass
+class Trainer:
+    """Everything that changes while learning; saved and restored as one file."""
+
+    net: Recogniser
+    optimizer: torch.optim.AdamW
+    sizes: dict[str, Tensor] = field(default_factory=dict)
+    """Learned step sizes, as logarithms."""
+    step: int = 0
+    cer: float | None = None
+    cpu_s: float = 0.0
+    skipped: int = 0
+
+
+# ------------------------------------------------------------------------------------------------- 2. initialisation
+
+
+def start(experiment: TranscriptionExperiment, spoken: Spoken) -> Recogniser:
+    """A network with seeded weights, or those of ``train.init``."""
+    train = experiment.train
+    config = experiment.recogniser.model_copy(
+        update={"n_symbols": UNIVERSAL.size, "n_phones": len(spoken.phones) + 1 if spoken.phones else 0}
+    )
+    net = new_net(config, train.seed)
+    if train.init:
+        found = load_recogniser(train.init)
+        own = {name: value.shape for name, value in net.state_dict().items()}
+        theirs = {name: value.shape for name, value in found.net.state_dict().items()}
+        if own != theirs or found.phones != spoken.phones:
+            raise InputError(
+                f"train.init is {train.init}, a network of another shape or with other phones; leave it away or use "
+                "its recogniser section."
+            )
+        net.load_state_dict(found.net.state_dict())
+    return net
+
+
+def known_phones(experiment: TranscriptionExperiment) -> tuple[str, ...] | None:
+    """What the auxiliary head must spell: the phones of ``train.init``, or None where the data decide."""
+    return load_recogniser(experiment.train.init).phones if experiment.train.init else None
+
+
+# ------------------------------------------------------------------------------------------------------- 3. learning
+
+
+def learn(
+    experiment: TranscriptionExperiment,
+    spoken: Spoken,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] | None = None,
+) -> Recognition:
+    """Train a recogniser and leave its folder in ``out``. On Ctrl-C the last step is kept; ``resume`` goes on exactly.
+
+    Raises:
+        InputError: ``out`` is taken or holds another experiment; gradients that stay non-finite.
+        KeyboardInterrupt: after the checkpoint was written.
+    """
+    check_out(experiment, out, resume=resume)
+    trainer = _trainer(experiment, start(experiment, spoken))
+    if resume:
+        _restore(trainer, out)
+    else:
+        _claim(experiment, out)
+    train, meta = experiment.train, _meta(experiment, trainer)
+    log, skipped_in_a_row = TrainingLog(out, trainer.step), 0
+    steps = _steps(experiment, spoken, trainer, meta)
+    trainer.net.train()
+    try:
+        for _ in until_interrupted(lambda: trainer.step < train.steps):
+            started = time.process_time()
+            grads = next(steps)
+            applied = _apply(trainer, grads, experiment)
+            trainer.step += 1
+            skipped_in_a_row = 0 if applied else skipped_in_a_row + 1
+            if skipped_in_a_row >= MAX_SKIPPED:
+                raise InputError(
+                    f"{MAX_SKIPPED} steps in a row had a gradient that is not finite, up to step {trainer.step}; train "
+                    "anew with a lower train.lr or learning.inner_lr and another --out."
+                )
+            last = trainer.step == train.steps
+            if trainer.step % train.validate_every == 0 or last:
+                trainer.cer = validate(trainer.net, spoken)
+            trainer.cpu_s += time.process_time() - started
+            _note(trainer, grads, log, train.report_every, report, train.steps)
+            if trainer.step % train.checkpoint_every == 0 or last:
+                _save(trainer, out)
+    finally:
+        trainer.net.eval()
+        _save(trainer, out)
+        about = _about(experiment, spoken, trainer)
+        found = Recognition(trainer.net, UNIVERSAL, out.name, "", about, spoken.phones)
+        found = save_recogniser(out, found)
+        log.close()
+    return found
+
+
+def _steps(
+    experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer, meta: MetaLearning | None
+) -> Iterator[SequenceGrads]:
+    """The gradient of each step from where the trainer stands; every step has a generator of its own."""
+    train, learning = experiment.train, experiment.learning
+    first_meta = train.steps if meta is None else round((1 - learning.share) * train.steps)
+    rounds: Iterator[np.ndarray] | None = None
+    while True:
+        seed = [train.seed, trainer.step, 7]
+        rng = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        change = changing(experiment, spoken.sentences.bank.front_end)
+        if meta is not None and trainer.step >= first_meta:
+            meta.step_sizes = {name: value.detach().exp() for name, value in trainer.sizes.items()}
+            episodes = [_episode(spoken, experiment, change, rng, generator) for _ in range(experiment.tasks.batch)]
+            yield meta.gradient(episodes)
+            continue
+        if rounds is None or trainer.step % _ROUND == 0:  # resuming draws the same rounds
+            rounds = spoken.batches(train.batch_s, np.random.default_rng([train.seed, trainer.step // _ROUND, 8]))
+            for _ in range(trainer.step % _ROUND):
+                next(rounds)
+        positions = next(rounds)
+        if experiment.recogniser.condition and rng.random() < learning.condition_share:
+            yield _conditioned(spoken, experiment, trainer.net, change, rng, generator)
+        else:
+            batch = change(spoken.sentences.batch(positions, experiment.recogniser.front_end), generator)
+            phones = spoken.sentences.phone_targets(positions) if spoken.phones else None
+            yield joint_gradient(trainer.net, batch, phones, train.phone_weight, generator)
+
+
+_ROUND = 64
+"""Joint steps that draw from one stream of batches."""
+
+
+def changing(experiment: TranscriptionExperiment, front_end: FrontEnd) -> Change:
+    """The recipe's augmentation as a function of a batch."""
+    return change_of(experiment.augment, experiment.speed, front_end)
+
+
+def change_of(augment: Any, speed: float, front_end: FrontEnd) -> Change:
+    """Augmentation as a function of a batch, which keeps its texts."""
+
+    def change(batch: Transcribed, generator: torch.Generator) -> Transcribed:
+        inputs, lengths = change_speech(batch.inputs, batch.lengths, augment, speed, front_end, generator)
+        return replace(batch, inputs=inputs, lengths=lengths)
+
+    return change
+
+
+def _episode(
+    spoken: Spoken,
+    experiment: TranscriptionExperiment,
+    change: Change,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[Transcribed, Transcribed]:
+    tasks, front_end = experiment.tasks, experiment.recogniser.front_end
+    for _ in range(100):
+        support, query = spoken.task(tasks.support_s, tasks.query_s, rng)
+        if len(query):
+            break
+    else:
+        raise InputError(f"No two texts differ along {tasks.axis}; choose another tasks.axis.")
+    return (
+        change(spoken.sentences.batch(support, front_end), generator),
+        change(spoken.sentences.batch(query, front_end), generator),
+    )
+
+
+def _conditioned(
+    spoken: Spoken,
+    experiment: TranscriptionExperiment,
+    net: Recogniser,
+    change: Change,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> SequenceGrads:
+    """A joint step on one task that hears an encoding of its support."""
+    support, query = _episode(spoken, experiment, change, rng, generator)
+    encoding = net.encoding(support.inputs, support.lengths)
+    return joint_gradient(net, query, None, 0.0, generator, encoding)
+
+
+def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
+    """Character error over the utterances that no step sees; None where there are none."""
+    positions = spoken.held_out
+    if not len(positions):
+        return None
+    positions = positions[np.argsort(spoken.sentences.durations_s(positions), kind="stable")]
+    net.eval()
+    said, heard = [], []
+    with torch.no_grad():
+        for first in range(0, len(positions), batch):
+            part = spoken.sentences.batch(positions[first : first + batch], net.front_end)
+            found = greedy_batch(net(part.inputs, part.lengths), net.out_lengths(part.lengths))
+            heard += [UNIVERSAL.decode(ids) for ids in found]
+            said += [UNIVERSAL.decode(spoken.sentences.targets[i]) for i in positions[first : first + batch]]
+    net.train()
+    return float(cer(said, heard).rate)
+
+
+# --------------------------------------------------------------------------------------------------- the optimizer
+
+
+def _trainer(experiment: TranscriptionExperiment, net: Recogniser) -> Trainer:
+    train, learning = experiment.train, experiment.learning
+    fast = train.precision == "bfloat16" or (train.precision == "auto" and torch.cpu._is_avx512_bf16_supported())
+    net.training_dtype = torch.bfloat16 if fast else torch.float32
+    optimizer = torch.optim.AdamW(net.parameters(), lr=train.lr, betas=(0.9, 0.98), weight_decay=train.weight_decay)
+    trainer = Trainer(net, optimizer)
+    if learning.outer == "meta_sgd":
+        meta = MetaLearning(net, "meta_sgd", learning.inner_steps, learning.inner_lr, learning.adapts)
+        trainer.sizes = {name: value.log().requires_grad_() for name, value in meta.step_sizes.items()}
+        optimizer.add_param_group({"params": list(trainer.sizes.values()), "weight_decay": 0.0})
+    return trainer
+
+
+def _meta(experiment: TranscriptionExperiment, trainer: Trainer) -> MetaLearning | None:
+    learning = experiment.learning
+    if learning.outer not in META:
+        return None
+    return MetaLearning(
+        trainer.net, learning.outer, learning.inner_steps, learning.inner_lr, learning.adapts,
+        multi_step=learning.multi_step,
+    )  # fmt: skip
+
+
+def step_size(experiment: TranscriptionExperiment, step: int) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth of ``train.lr``."""
+    train = experiment.train
+    done = max(0.0, (step - train.warmup) / max(1, train.steps - train.warmup))
+    return train.lr * min(1.0, (step + 1) / max(1, train.warmup)) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _apply(trainer: Trainer, grads: SequenceGrads, experiment: TranscriptionExperiment) -> bool:
+    """One optimizer step with a clipped gradient; False where it is not finite, and nothing moved."""
+    parameters = dict(trainer.net.named_parameters())
+    own = {name: grads.values[name] for name in grads.values if name in parameters}
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad.float()) for grad in own.values()]))
+    if not bool(torch.isfinite(norm)):
+        trainer.skipped += 1
+        return False
+    scale = min(1.0, experiment.train.clip / (float(norm) + 1e-12))
+    for name, value in parameters.items():
+        value.grad = own[name] * scale if name in own else None
+    for name, value in trainer.sizes.items():  # the gradient of a logarithm
+        value.grad = grads.values[name] * value.detach().exp() if name in grads.values else None
+    size = step_size(experiment, trainer.step)
+    for index, group in enumerate(trainer.optimizer.param_groups):
+        group["lr"] = size if index == 0 else _STEP_SIZE_LR
+    trainer.optimizer.step()
+    return True
+
+
+# --------------------------------------------------------------------------------------------- keeping and going on
+
+
+def check_out(experiment: TranscriptionExperiment, out: Path, *, resume: bool = False) -> None:
+    """Raise InputError where a training cannot be left in ``out``; quick, to be asked before anything is computed."""
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
+        return
+    try:
+        theirs = yaml.safe_load((out / "experiment.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise InputError(f"{out} holds no training to resume; leave --resume away to start one.") from None
+    if theirs != experiment.model_dump(mode="json"):
+        raise InputError(f"{out} was trained with another recipe; resume with the same one.")
+
+
+def _claim(experiment: TranscriptionExperiment, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(out / "experiment.yaml", text)
+
+
+def _save(trainer: Trainer, out: Path) -> None:
+    tensors = {f"value/{name}": value for name, value in trainer.net.state_dict().items()}
+    named: dict[str, Tensor] = {**dict(trainer.net.named_parameters()), **trainer.sizes}
+    for name, value in named.items():
+        for key, moment in trainer.optimizer.state.get(value, {}).items():
+            tensors[f"{key}/{name}"] = torch.as_tensor(moment)
+    tensors |= {f"size/{name}": value for name, value in trainer.sizes.items()}
+    known = math.nan if trainer.cer is None else trainer.cer
+    tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
+    write_tensors(out / "trainer.safetensors", tensors)
+
+
+def _restore(trainer: Trainer, out: Path) -> None:
+    if not (out / "trainer.safetensors").exists():
+        return  # it was stopped before its first checkpoint
+    tensors = read_tensors(out / "trainer.safetensors")
+    try:
+        step, skipped, cpu_s, known = tensors.pop("trainer").tolist()
+        trainer.net.load_state_dict({name: tensors[f"value/{name}"] for name in trainer.net.state_dict()})
+        with torch.no_grad():
+            for name, value in trainer.sizes.items():
+                value.copy_(tensors[f"size/{name}"])
+        named: dict[str, Tensor] = {**dict(trainer.net.named_parameters()), **trainer.sizes}
+        for name, value in named.items():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            moments = {key: tensors[f"{key}/{name}"] for key in keys if f"{key}/{name}" in tensors}
+            if moments:
+                trainer.optimizer.state[value] = moments
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
+    trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
+    trainer.cer = None if math.isnan(known) else known
+
+
+def _note(
+    trainer: Trainer,
+    grads: SequenceGrads,
+    log: TrainingLog,
+    every: int,
+    report: Callable[[Progress], None] | None,
+    n_steps: int,
+) -> None:
+    row: dict[str, Any] = {"step": trainer.step, "loss": grads.loss}
+    if grads.phone_loss is not None:
+        row["phone_loss"] = grads.phone_loss
+    if trainer.cer is not None:
+        row["validation_cer"] = trainer.cer
+    log.write(row, trainer.cpu_s)
+    if report is not None and (trainer.step % every == 0 or trainer.step == n_steps):
+        report(Progress(trainer.step, n_steps, grads.loss, trainer.cer))
+
+
+def _about(experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer) -> dict[str, Any]:
+    used = [spoken.sentences.utterances[i] for positions in spoken.kinds for i in positions]
+    return {
+        "corpora": sorted({u.corpus for u in used}),
+        "languages": sorted({u.lang for u in used if u.lang}),
+        "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
+        "learning": experiment.learning.model_dump(mode="json"),
+        "step_sizes": {name: value.detach().exp().tolist() for name, value in trainer.sizes.items()},
+        "hours": round(float(sum(u.duration_s for u in used)) / 3600, 2),
+        "seed": experiment.train.seed,
+        "steps": trainer.step,
+        "cpu_s": round(trainer.cpu_s, 1),
+        "validation_cer": trainer.cer,
+        "init": experiment.train.init,
+    }
