@@ -59,8 +59,8 @@ def test_every_reading_of_the_dictionary_is_a_syllable_we_know_and_the_other_way
 
 def test_every_hanzi_with_a_reading_gets_one_numbered_syllable() -> None:
     constants = pytest.importorskip("pypinyin.constants")
-    hanzi = [chr(code) for code in constants.PINYIN_DICT if not 0xE000 <= code < 0xF900][::7]
-    assert len(hanzi) > 5000
+    hanzi = [chr(code) for code in constants.PINYIN_DICT if not 0xE000 <= code < 0xF900][::31]
+    assert len(hanzi) > 1000
     wrong = [char for char in hanzi if not is_pinyin(found := to_pinyin(char)) or " " in found]
     assert not wrong
 
@@ -88,7 +88,7 @@ def test_marks_and_numbers_say_the_same(word: list[tuple[str, int]], apart: bool
 def test_joined_syllables_part_where_the_orthography_says() -> None:
     initial = [s for s in VOWELLED if s[0] not in "aeo"]
     wrong = []
-    for first, second in product(initial[::5], initial[::11]):
+    for first, second in product(initial[::7], initial[::13]):
         joined = to_pinyin(spelt(first, 1) + spelt(second, 4))
         letters = without_tones(joined).replace(" ", "")
         if letters != first + second or not is_pinyin(joined):

@@ -3,9 +3,12 @@
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..config import Experiment, TranscriptionExperiment
 
 
 def train(
@@ -18,16 +21,26 @@ def train(
     """Meta-train a model on many small tasks.
 
     Example: metavox train recipes/commands.yaml train.steps=500 --out exp/commands
+
+    Example: metavox train recipes/transcription.yaml --out exp/asr
     """
+    from ..config import TranscriptionExperiment, load_recipe
+
+    experiment = load_recipe(recipe, overrides or [])
+    if isinstance(experiment, TranscriptionExperiment):
+        _train_recogniser(experiment, out, resume=resume, json_out=json_out)
+    else:
+        _train_words(experiment, out, resume=resume, json_out=json_out)
+
+
+def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out: bool) -> None:
     import torch
 
-    from ..config import load_experiment
     from ..data.selection import select_tasks
     from ..training import Step, check_out, learn
     from .output import note, print_json
     from .progress import bars
 
-    experiment = load_experiment(recipe, overrides or [])
     check_out(experiment, out, resume=resume)  # before anything is computed
     torch.set_num_threads(experiment.train.threads)
     started = time.time()
@@ -59,3 +72,38 @@ def train(
         )
     else:
         print(f"Wrote {out}. Evaluate it: metavox evaluate {out} --corpus FOLDER --shots 5")
+
+
+def _train_recogniser(experiment: "TranscriptionExperiment", out: Path, *, resume: bool, json_out: bool) -> None:
+    import torch
+
+    from ..data.spoken import select_spoken
+    from ..text.symbols import UNIVERSAL
+    from ..transcription.learning import Progress, check_out, known_phones, learn
+    from .output import note, print_json
+    from .progress import bars
+
+    check_out(experiment, out, resume=resume)
+    torch.set_num_threads(experiment.train.threads)
+    started = time.time()
+    with bars() as report:
+        front_end, phones = experiment.recogniser.front_end, known_phones(experiment)
+        spoken = select_spoken(
+            experiment.data, experiment.tasks, front_end, UNIVERSAL, experiment.train.seed, report, phones
+        )
+        if spoken.absent:
+            note(f"Not here and left out: {', '.join(spoken.absent)} (METAVOX_DATA names the folder of recordings).")
+        for sentence in spoken.notes:
+            note(sentence)
+
+        def show(at: Progress) -> None:
+            known = "" if at.cer is None else f"  held-out character error {at.cer:.2f}"
+            report("learning", at.step, at.n_steps, f"loss {at.loss:.2f}{known}")
+
+        found = learn(experiment, spoken, out, resume=resume, report=show)
+    if json_out:
+        keys = ("steps", "validation_cer", "hours", "cpu_s")
+        said = {key: found.about.get(key) for key in keys}
+        print_json({"model": str(out), **said, "seconds": round(time.time() - started, 1)})
+    else:
+        print(f"Wrote {out}. Adapt it: metavox adapt {out} CORPUS --out MODEL2")

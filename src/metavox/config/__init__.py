@@ -14,3 +14,10 @@ from .commands import WaveConfig as WaveConfig
 from .loading import override as override
 from .loading import validated as validated
 from .recipes import load_experiment as load_experiment
+from .recipes import load_recipe as load_recipe
+from .transcription import LearningConfig as LearningConfig
+from .transcription import RecogniserConfig as RecogniserConfig
+from .transcription import SentencesConfig as SentencesConfig
+from .transcription import TaskAxisConfig as TaskAxisConfig
+from .transcription import TranscriptionExperiment as TranscriptionExperiment
+from .transcription import TranscriptionTrainConfig as TranscriptionTrainConfig

@@ -3,14 +3,32 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..contracts import InputError
 from .commands import Experiment
 from .loading import read_recipe, validated
+from .transcription import TranscriptionExperiment
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a recipe and apply ``section.key=value`` overrides, values written as in YAML.
+    """Read a recipe for words and apply ``section.key=value`` overrides, values written as in YAML.
+
+    Raises:
+        InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range; a recipe for
+            transcription.
+    """
+    found = load_recipe(path, overrides)
+    if not isinstance(found, Experiment):
+        raise InputError(f"Recipe {path} trains a recogniser; name one with a model section, such as commands.yaml.")
+    return found
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment:
+    """Read a recipe of either kind: one with a section ``recogniser`` is for transcription.
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range.
     """
-    return validated(Experiment, read_recipe(path, overrides), str(path))
+    tree = read_recipe(path, overrides)
+    if "recogniser" in tree:
+        return validated(TranscriptionExperiment, tree, str(path))
+    return validated(Experiment, tree, str(path))

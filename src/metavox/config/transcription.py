@@ -113,7 +113,7 @@ SPEECH_AUGMENT = AugmentConfig(
 class TranscriptionExperiment(Strict):
     """Task selection, initialisation, learning: one file that says all of it."""
 
-    recogniser: RecogniserConfig
+    recogniser: RecogniserConfig = RecogniserConfig()
     data: SentencesConfig = SentencesConfig()
     augment: AugmentConfig = SPEECH_AUGMENT
     speed: Annotated[float, Field(ge=0, le=0.5)] = 0.15

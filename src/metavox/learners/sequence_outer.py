@@ -74,10 +74,13 @@ class MetaLearning:
         executor: str = "loop",
     ) -> None:
         self.net, self.outer = net, outer
-        names = tuple(adapted_values(net, adapts))
+        values = adapted_values(net, adapts)
+        names = tuple(values)
         self.step_sizes: dict[str, Tensor] = {}
         if outer == "meta_sgd":
-            self.step_sizes = {LEARNED + name: torch.full((n_steps,), float(lr)) for name in names}
+            self.step_sizes = {
+                LEARNED + name: torch.full((n_steps, *(1,) * value.ndim), float(lr)) for name, value in values.items()
+            }
         rule = UpdateRule(n_steps, lr, names, 1.0 if outer == "maml" else 0.0)
         judged = "reptile" if outer == "reptile" else ("multi_step" if multi_step else "query")
         self.engine = Engine(self._problem(), rule, judged, executor)

@@ -6,7 +6,7 @@ a quantile for the minimum, as in Stahl et al. 2000). What hums or hisses steadi
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,12 +91,11 @@ def stretches(blocks: Iterable[Float[np.ndarray, " _"]], cutting: Cutting | None
     for wave, scores in _scored(_chunks(blocks)):
         kept.append(wave)
         total += len(wave)
-        for score in scores.tolist():
-            if (found := marker.step(score)) is not None:
-                yield _cut(kept, first, total, found)
+        for found in marker.steps(scores.tolist()):
+            yield _cut(kept, first, total, found)
         while kept and first + len(kept[0]) <= marker.oldest * FRAME:
             first += len(kept.popleft())
-    if (found := marker.finish()) is not None:
+    for found in marker.finish():
         yield _cut(kept, first, total, found)
 
 
@@ -269,7 +268,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Marker:
-    """Takes the score of one frame after the other, and says which frames are a stretch as soon as that is known."""
+    """Takes the scores of frames in order, and says which frames are a stretch as soon as that is known."""
 
     def __init__(self, cutting: Cutting) -> None:
         self._pause = round(cutting.min_pause_s * RATE_HZ / FRAME)
@@ -287,29 +286,31 @@ class _Marker:
         """The first frame that a later stretch may begin with."""
         return max(self._free, self._now - self._padding) if self._start is None else self._start
 
-    def step(self, score: float) -> tuple[int, int] | None:
-        """First frame of a stretch and the frame after its last; None where none has ended."""
-        found = None
-        self._speaking = score >= (HOLD_DB if self._speaking else ONSET_DB)
-        self._scores.append(score)
-        gap = self._now - self._last
-        if self._speaking:
-            if self._start is not None and gap >= self._pause:
-                found = self._close(self._last + gap // 2)
-            if self._start is None:
-                self._start, self._n_spoken = max(self._free, self._now - self._padding), 0
-            self._last = self._now + 1
-            self._n_spoken += 1
-            if self._last - self._start > self._most:
-                found = self._split()
-        elif self._start is not None and gap + 1 >= self._wait:
-            found = self._close(self._last + self._padding)
-        self._now += 1
-        return found
+    def steps(self, scores: Sequence[float]) -> list[tuple[int, int]]:
+        """First frame and the frame after the last of each stretch that the next frames bring to its end."""
+        found: list[tuple[int, int] | None] = []
+        for score in scores:
+            self._speaking = score >= (HOLD_DB if self._speaking else ONSET_DB)
+            self._scores.append(score)
+            gap = self._now - self._last
+            if self._speaking:
+                if self._start is not None and gap >= self._pause:
+                    found.append(self._close(self._last + gap // 2))
+                if self._start is None:
+                    self._start, self._n_spoken = max(self._free, self._now - self._padding), 0
+                self._last = self._now + 1
+                self._n_spoken += 1
+                if self._last - self._start > self._most:
+                    found.append(self._split())
+            elif self._start is not None and gap + 1 >= self._wait:
+                found.append(self._close(self._last + self._padding))
+            self._now += 1
+        return [one for one in found if one is not None]
 
-    def finish(self) -> tuple[int, int] | None:
+    def finish(self) -> list[tuple[int, int]]:
         """The stretch that lasts until the end, if any."""
-        return None if self._start is None else self._close(min(self._last + self._padding, self._now))
+        last = None if self._start is None else self._close(min(self._last + self._padding, self._now))
+        return [] if last is None else [last]
 
     def _close(self, end: int) -> tuple[int, int] | None:
         assert self._start is not None

@@ -4,26 +4,23 @@
 that many steps, on all of it. The base stays as it is, and what the adaptation did to its old tasks is measured.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from ..config.transcription import SPEECH_AUGMENT
 from ..contracts import InputError, State, Transcribed
 from ..data.sentences import Sentences
-from ..learners.sequence import FineTuned, Look, Tuning, taken
+from ..learners.sequence import FineTuned, Look, Tuning
 from ..metrics import cer, wer
 from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
-from ..text.normalise import spaces_matter
 from ..text.symbols import UNIVERSAL, Symbols
 from .learning import change_of
-from .models import Recognition, adapted, new_net
+from .models import Recognition, new_net
 
 MIN_UTTERANCES = 3
 """Fewer than this say nothing about a language."""
@@ -35,7 +32,7 @@ MIN_TO_HOLD_OUT = 12
 class Plan:
     """How a recogniser is adapted."""
 
-    tuning: Tuning = Tuning()
+    tuning: Tuning = field(default_factory=Tuning)
     augment: bool = True
     speed: float = 0.15
     held_out: float = 0.2

@@ -290,11 +290,11 @@ def _apply(trainer: Trainer, grads: SequenceGrads, experiment: TranscriptionExpe
     scale = min(1.0, experiment.train.clip / (float(norm) + 1e-12))
     for name, value in parameters.items():
         value.grad = own[name] * scale if name in own else None
-    for name, value in trainer.sizes.items():  # the gradient of a logarithm
-        value.grad = grads.values[name] * value.detach().exp() if name in grads.values else None
-    size = step_size(experiment, trainer.step)
+    for name, size in trainer.sizes.items():  # the gradient of a logarithm
+        size.grad = grads.values[name] * size.detach().exp() if name in grads.values else None
+    lr = step_size(experiment, trainer.step)
     for index, group in enumerate(trainer.optimizer.param_groups):
-        group["lr"] = size if index == 0 else _STEP_SIZE_LR
+        group["lr"] = lr if index == 0 else _STEP_SIZE_LR
     trainer.optimizer.step()
     return True
 
