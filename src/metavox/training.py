@@ -37,6 +37,7 @@ from .interruption import until_interrupted
 from .learners.outer import joint
 from .learners.presets import LEARNERS
 from .nets.encoders import FusedEncoder
+from .nets.precision import training_dtype as training_dtype
 from .tasks import TASKS
 from .training_log import TrainingLog
 
@@ -58,12 +59,6 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
         config = config.model_copy(update={"learner": learner})
     return build(config, seed=experiment.train.seed), config
-
-
-def training_dtype(precision: str) -> torch.dtype:
-    """What ``train.precision`` comes to on this processor."""
-    fast = precision == "auto" and torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
 
 
 # ------------------------------------------------------------------------------------------------------ 3. learning

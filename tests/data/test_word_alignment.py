@@ -430,8 +430,8 @@ def test_what_cannot_be_cut_is_one_sentence_with_its_remedy(sentences, tmp_path)
         cut_words(sentences, out, keep=Keep(min_takes=7))
     with pytest.raises(InputError, match=r"best confidence is \d\.\d\d and 1\.5 is asked for"):
         cut_words(sentences, out, keep=Keep(confidence=1.5))
-    with pytest.raises(InputError, match="no aligner 'ctc'; choose one of auto, synthetic, energy"):
-        cut_words(sentences, out, aligner="ctc")
+    with pytest.raises(InputError, match="no aligner 'hmm'; choose one of auto, synthetic, energy, ctc"):
+        cut_words(sentences, out, aligner="hmm")
     with pytest.raises(InputError, match=r"'xx'.* or take the aligner energy\."):
         cut_words(sentences, out, aligner="synthetic")
     rows = (sentences / "manifest.jsonl").read_text().splitlines()

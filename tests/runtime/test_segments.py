@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from metavox.audio import read
 from metavox.contracts import InputError
 from metavox.runtime.segments import (
+    BAND_EDGES_HZ,
+    CHUNK,
     FRAME,
     HOLD_DB,
     MIN_SPEECH_S,
@@ -23,6 +25,8 @@ from metavox.runtime.segments import (
     RATE_HZ,
     Cutting,
     Stretch,
+    _chunks,
+    _leveled,
     _Marker,
     file_blocks,
     resampled,
@@ -116,6 +120,12 @@ def test_a_click_is_no_speech_and_a_short_word_is() -> None:
     assert found.end_s == pytest.approx(6.35, abs=0.06)
 
 
+def test_dither_between_digital_silence_is_no_speech() -> None:
+    dither = np.round(np.random.default_rng(0).standard_normal(RATE_HZ)) / 32768
+    wave = np.concatenate([np.zeros(9 * RATE_HZ), dither, np.zeros(9 * RATE_HZ)]).astype(np.float32)
+    assert list(stretches([wave])) == []
+
+
 def test_no_speech_is_lost_after_digital_silence() -> None:
     """A recording that was muted at the start says nothing about the noise of the rest."""
     wave, times = talk(20)
@@ -198,7 +208,10 @@ def offline(scores: list[float], pause: int, padding: int) -> list[tuple[int, in
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from([0.0, HOLD_DB, (HOLD_DB + ONSET_DB) / 2, ONSET_DB, 9.0]), st.integers(1, 30)),
+        st.tuples(
+            st.sampled_from([0.0, 0.0, HOLD_DB, (HOLD_DB + ONSET_DB) / 2, ONSET_DB, 9.0]),
+            st.one_of(st.integers(1, 30), st.sampled_from([5, 15, 20, 25, 40])),
+        ),
         max_size=20,
     ),
     st.sampled_from([(0.3, 0.2), (0.3, 0.0), (0.5, 0.1), (0.1, 0.4)]),
@@ -219,7 +232,44 @@ def test_stretches_are_those_of_someone_who_sees_everything_at_once(
     assert found == offline(scores, round(lengths[0] * 50), round(lengths[1] * 50))
 
 
+SCORES = st.lists(st.tuples(st.sampled_from([0.0, 9.0, 9.0]), st.integers(1, 90)), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SCORES, st.sampled_from([0.0, 0.2, 0.4]))
+def test_long_speech_is_cut_without_a_gap_and_nothing_is_too_long(
+    runs: list[tuple[float, int]], padding_s: float
+) -> None:
+    scores = np.array([score for score, n in runs for _ in range(n)])
+    marker = _Marker(Cutting(max_segment_s=1.0, padding_s=padding_s))
+    found = [*marker.steps(scores.tolist()), *marker.finish()]
+    assert all(0 <= start < end <= len(scores) and end - start <= 50 for start, end in found)
+    assert all(a[1] <= b[0] for a, b in pairwise(found))
+    kept = np.zeros(len(scores), bool)
+    for start, end in found:
+        kept[start:end] = True
+    edges = np.flatnonzero(np.diff(scores > 0, prepend=False, append=False))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        assert end - start < round(MIN_SPEECH_S * RATE_HZ / FRAME) or kept[start:end].all()
+
+
 # -------------------------------------------------------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize("n", [1, 5 * FRAME, CHUNK, 3 * CHUNK, 3 * CHUNK + FRAME, 2 * CHUNK + 700])
+def test_levels_are_those_of_the_whole_recording(n: int) -> None:
+    """Chunks leave no seam: a second implementation smooths everything at once."""
+    wave = np.random.default_rng(0).standard_normal(n).astype(np.float32) * np.linspace(0.01, 1, n, dtype=np.float32)
+    found = np.concatenate([levels for _, levels in _leveled(_chunks([wave]))])
+    frames = np.pad(wave, (0, -n % FRAME), mode="edge").reshape(-1, FRAME)
+    spectrum = np.abs(np.fft.rfft(frames * np.hanning(FRAME + 1)[:-1])) ** 2  # another Hann window, half a sample off
+    lines_hz = np.arange(FRAME // 2 + 1) * RATE_HZ / FRAME
+    for band, (low, high) in enumerate(pairwise(BAND_EDGES_HZ)):
+        inside = (lines_hz >= low) & (lines_hz < high)
+        power = spectrum[:, inside].sum(1) * 2 / (FRAME * np.square(np.hanning(FRAME + 1)).sum())
+        padded = np.pad(power, 2, mode="edge")
+        smooth = np.array([padded[t : t + 5].mean() for t in range(len(power))])
+        np.testing.assert_allclose(found[:, band], 10 * np.log10(smooth + 1e-12), atol=0.3)
 
 
 @settings(max_examples=25, deadline=None)
@@ -253,7 +303,7 @@ def test_a_stretch_is_given_as_soon_as_it_is_known() -> None:
     assert seen / RATE_HZ < first.end_s + 18
 
 
-FORTY_MINUTES = """
+LONG_RECORDING = """
 import json, sys, tracemalloc
 import numpy as np
 from metavox.runtime.segments import stretches
@@ -262,8 +312,8 @@ block = np.load(sys.argv[1], allow_pickle=False)
 peaks = []
 
 def blocks():
-    for minute in range(40):
-        if minute in (2, 10):
+    for minute in range(int(sys.argv[2])):
+        if minute in (2, int(sys.argv[2]) // 4):
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.reset_peak()
         yield block
@@ -274,14 +324,15 @@ print(json.dumps([n, *peaks, tracemalloc.get_traced_memory()[1]]))
 """
 
 
-def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
-    """In a process of its own, where no shapes are checked: its peak from the tenth minute on is that before it."""
+@pytest.mark.parametrize("minutes", [12, pytest.param(40, marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path, minutes: int) -> None:
+    """In a process of its own, where no shapes are checked: the peak of the last three quarters is that before."""
     wave, _ = talk(20, n_words=25)
     np.save(tmp_path / "minute.npy", np.resize(wave, 60 * RATE_HZ), allow_pickle=False)
-    command = [sys.executable, "-c", FORTY_MINUTES, str(tmp_path / "minute.npy")]
+    command = [sys.executable, "-c", LONG_RECORDING, str(tmp_path / "minute.npy"), str(minutes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     n_samples, _, short, long = json.loads(done.stdout)
-    assert n_samples > 40 * 5 * RATE_HZ
+    assert n_samples > minutes * 5 * RATE_HZ
     assert long < 1.05 * short
     assert long < 20e6
 

@@ -1,9 +1,10 @@
 """What normalising keeps, drops and leaves alone."""
 
+from itertools import pairwise
 from unicodedata import category, is_normalized
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from texts import HOSTILE, LANGS, TEXTS
 
 from metavox.text.normalise import NORMALISATION, normalise, spaces_matter
@@ -73,6 +74,7 @@ def test_marks_stay_with_their_letter_and_go_without_one() -> None:
     assert normalise("\u0301a \u0301b c\u0301\u0323 7\u0301") == "a b \u0107\u0323 7"
     assert normalise("ọ̀rọ̀ ń") == "ọ̀rọ̀ ń"
     assert normalise("കാ") == "കാ"
+    assert normalise("'\u0301a a'\u0301b \u200d\u0301 (\u0301") == "a ab"
 
 
 @pytest.mark.parametrize("lang", ["cmn", "zh-CN", "yue", "ja", "th", "lo", "km", "my", "bo"])
@@ -85,6 +87,7 @@ def test_blanks_mark_words(lang: str | None) -> None:
     assert spaces_matter(lang)
 
 
+@settings(deadline=None)
 @given(TEXTS, LANGS)
 def test_what_is_normal_stays_so(text: str, lang: str | None) -> None:
     once = normalise(text, lang)
@@ -93,8 +96,11 @@ def test_what_is_normal_stays_so(text: str, lang: str | None) -> None:
     assert once == " ".join(once.split())
     assert all(category(char)[0] in "LMNC" or char in " '" for char in once)
     assert not any(category(char) in ("Cc", "Cs") for char in once)
+    bare = [one for one, mark in pairwise(f" {once}") if category(mark)[0] == "M" and category(one)[0] not in "LMC"]
+    assert not bare
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_no_letter_of_an_ordinary_script_is_lost(text: str) -> None:
     letters = [char for char in text if "a" <= char.lower() <= "z" or "\u0430" <= char <= "\u044f"]

@@ -1,15 +1,16 @@
 """One alphabet for every script."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from texts import CORPORA, HOSTILE, LANGS, TEXTS, rows
 
 from metavox.contracts import InputError
 from metavox.text.normalise import normalise
-from metavox.text.romanise import attempt, first_letter, romanise, romanise_all
+from metavox.text.romanise import _uroman, attempt, first_letter, romanise, romanise_all
 
 PROPER = re.compile(r"(?:[a-z]+(?:'[a-z]+)*[1-5]?(?: (?!$)|$))*")
 """Words of a to z with apostrophes between letters, at most one tone, single spaces."""
@@ -93,6 +94,7 @@ def test_all_texts_go_by_their_own_language() -> None:
     assert romanise_all([], []) == []
 
 
+@settings(deadline=None)
 @given(TEXTS, LANGS)
 def test_what_is_romanised_stays_so(text: str, lang: str | None) -> None:
     found = attempt(text, lang)
@@ -102,6 +104,7 @@ def test_what_is_romanised_stays_so(text: str, lang: str | None) -> None:
         assert romanise(normalise(text, lang), lang) == found.text
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_only_mandarin_has_tones(text: str) -> None:
     for lang in ("en", "ja", "yue", "vi"):
@@ -148,3 +151,12 @@ def test_real_transcripts_are_romanised_and_stay_so(corpus: str, data_root: Path
         assert found == list(texts)
     if corpus == "mandarin_syllables":
         assert found == list(texts)
+
+
+@pytest.mark.parametrize(("package", "text"), [("uroman", "привет мир"), ("pypinyin", "中国人民")])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str, text: str) -> None:
+    _uroman.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}, .* pip install 'metavox\[text\]'"):
+        romanise(text)
+    assert romanise("plain letters need neither") == "plain letters need neither"

@@ -13,7 +13,7 @@ from ..contracts import FrontEnd
 from .spectral import change_features
 
 MIN_FRAMES = 8
-"""No utterance is played so fast that it becomes shorter."""
+"""No utterance is played so fast that it becomes shorter, unless it was."""
 
 
 def change_speech(
@@ -30,6 +30,7 @@ def change_speech(
     """
     if not config.enabled:
         return log_mel, lengths
+    log_mel = _lasting(log_mel, lengths)
     if speed:
         log_mel, lengths = _played(log_mel, lengths, 1 + speed * (2 * float(torch.rand((), generator=generator)) - 1))
     log_mel = change_features(log_mel, lengths, config, front_end, generator)
@@ -48,11 +49,11 @@ def blank_blocks(
     """SpecAugment before normalisation (Park et al. 2019): blocks of time and of frequency become the utterance's mean.
 
     A block of time takes up to ``widest`` of the utterance over ``n_masks``, one of frequency up to ``widest`` of the
-    bins.
+    bins. Padding stays as it is.
     """
     n_items, n_frames, n_mels = log_mel.shape
-    weight = _valid(log_mel, lengths) / lengths[:, None, None]
-    mean = (log_mel * weight).sum(1, keepdim=True)
+    valid = _valid(log_mel, lengths)
+    mean = (log_mel * (valid / lengths[:, None, None])).sum(1, keepdim=True)
     frame, mel = torch.arange(n_frames)[None, :], torch.arange(n_mels)[None, :]
     blank = torch.zeros(log_mel.shape, dtype=torch.bool)
     for _ in range(n_masks):
@@ -61,14 +62,22 @@ def blank_blocks(
             start = torch.rand(n_items, generator=generator) * (size - wide)
             inside = (place >= start[:, None]) & (place < (start + wide)[:, None])
             blank |= inside.unsqueeze(axis)
-    return torch.where(blank, mean.expand_as(log_mel), log_mel)
+    return torch.where(blank & valid.bool(), mean.expand_as(log_mel), log_mel)
+
+
+def _lasting(log_mel: Tensor, lengths: Tensor) -> Tensor:
+    """The last frame of each utterance in the place of its padding: a zero is no silence, and would be heard in what
+    is interpolated, and be taken for the loudest of a quiet recording."""
+    at = torch.minimum(torch.arange(log_mel.shape[1]), lengths[:, None] - 1)
+    return log_mel[torch.arange(len(log_mel))[:, None], at]
 
 
 def _played(log_mel: Tensor, lengths: Tensor, stretch: float) -> tuple[Tensor, Tensor]:
     """Frames resampled on a line to ``stretch`` times as many."""
-    n_frames = max(MIN_FRAMES, int(log_mel.shape[1] * stretch))
+    n_frames = max(min(MIN_FRAMES, log_mel.shape[1]), int(log_mel.shape[1] * stretch))
     played = functional.interpolate(log_mel.transpose(1, 2), size=n_frames, mode="linear").transpose(1, 2)
-    return played, (lengths * stretch).long().clamp(min=min(MIN_FRAMES, n_frames), max=n_frames)
+    least = lengths.clamp_max(MIN_FRAMES)
+    return played, (lengths * stretch).long().maximum(least).clamp_max(n_frames)
 
 
 def _valid(log_mel: Tensor, lengths: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import typer
 
 from ..errors import InputError
 from . import (
+    adapt,
     bench,
     data_align,
     data_check,
@@ -50,6 +51,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
+app.command()(adapt.adapt)
 app.command()(transcribe.transcribe)
 app.add_typer(bench.bench_app, name="bench")
 

@@ -14,6 +14,7 @@ class ProtocolName(StrEnum):
     """Protocols that can be asked for."""
 
     commands = "commands"
+    transcription = "transcription"
 
 
 class Speakers(StrEnum):
@@ -24,25 +25,91 @@ class Speakers(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder of a model, or a baseline: nearest_mean, dtw, scratch.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder of a model, or a baseline: nearest_mean, dtw, scratch; or metavox/asr-small.")
+    ],
     corpus: Annotated[list[str], typer.Option(help="Folder, or name in METAVOX_DATA; may be repeated.")],
     protocol: Annotated[ProtocolName, typer.Option(help="What is scored.")] = ProtocolName.commands,
-    ways: Annotated[int, typer.Option(min=2, help="Words in an episode.")] = 10,
-    shots: Annotated[int, typer.Option(min=1, help="Takes of each word to learn from.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, help="Takes of each word to recognise, at most.")] = 10,
-    episodes: Annotated[int, typer.Option(min=1, help="Tasks to average over.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the episodes; the same for every model.")] = 0,
-    speakers: Annotated[Speakers, typer.Option(help="May a query be by a speaker of the support?")] = Speakers.any,
+    ways: Annotated[int | None, typer.Option(min=2, show_default="10", help="Words in an episode.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, show_default="5", help="Takes of each word to learn from.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, show_default="10", help="Takes of each word to recognise, at most.")
+    ] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, show_default="600", help="Tasks to average over.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws episodes, or splits; the same for every model.")] = 0,
+    speakers: Annotated[
+        Speakers | None, typer.Option(show_default="any", help="May a query be by a speaker of the support?")
+    ] = None,
     learner: Annotated[str | None, typer.Option(metavar="NAME[,KEY=VALUE]", help="Adapt in another way.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write one JSON line an item here.")] = None,
+    test_corpus: Annotated[str | None, typer.Option(help="Test on this, not on a part of --corpus.")] = None,
+    minutes: Annotated[
+        list[float] | None, typer.Option(show_default="0, 1, 5, 10", help="To adapt to; may be repeated.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=1000, show_default="3", help="Draws of the minutes.")] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Learner beside it; may be repeated.")
+    ] = None,
+    max_test: Annotated[
+        int | None, typer.Option(min=10, show_default="200", help="Utterances to test on, at most.")
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="Only recordings in this language.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "--rows", help="Write one JSON line an item here.")] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
-    """Score a model on word sets, with intervals and the worst set.
+    """Score a model on word sets or on a language, with intervals and the worst set.
 
     Example: metavox evaluate exp/commands --corpus lithuanian_commands --ways 10 --shots 5 --json
 
     A model of joint training is also --learner linear_probe, simpleshot,centring=l2n or joint,inner_steps=20.
+
+    A recogniser: metavox evaluate metavox/asr-small --protocol transcription --corpus mboshi --compare fine-tune
     """
+    of_commands = {"ways": ways, "shots": shots, "queries": queries, "episodes": episodes, "speakers": speakers}
+    of_transcription = {
+        "test_corpus": test_corpus, "minutes": minutes, "seeds": seeds, "compare": compare, "max_test": max_test,
+        "lang": lang,
+    }  # fmt: skip
+    if protocol is ProtocolName.transcription:
+        from .evaluate_transcription import evaluate_transcription
+
+        _refuse(of_commands, "commands", protocol)
+        evaluate_transcription(model, corpus, learner, seed, out, json_out, **_given(of_transcription))
+    else:
+        _refuse(of_transcription, "transcription", protocol)
+        _commands(model, corpus, learner, seed, out, json_out, **_given(of_commands))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(options: dict[str, Any], owner: str, protocol: ProtocolName) -> None:
+    """An option that the protocol has no use for was meant for another one."""
+    from ..errors import InputError
+
+    for name in _given(options):
+        raise InputError(
+            f"--{name.replace('_', '-')} belongs to --protocol {owner} and not to {protocol}; leave it out or ask for "
+            "the other protocol."
+        )
+
+
+def _commands(
+    model: str,
+    corpus: list[str],
+    learner: str | None,
+    seed: int,
+    out: Path | None,
+    json_out: bool,
+    *,
+    ways: int = 10,
+    shots: int = 5,
+    queries: int = 10,
+    episodes: int = 600,
+    speakers: Speakers = Speakers.any,
+) -> None:
     import torch
 
     from ..checkpoint import load_model

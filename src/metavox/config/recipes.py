@@ -1,7 +1,9 @@
 """Which experiment a recipe describes."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..contracts import InputError
 from .commands import Experiment
@@ -23,12 +25,24 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment:
-    """Read a recipe of either kind: one with a section ``recogniser`` is for transcription.
+    """Read a recipe of either kind.
+
+    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription.
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range.
     """
     tree = read_recipe(path, overrides)
-    if "recogniser" in tree:
+    if _transcribes(tree):
         return validated(TranscriptionExperiment, tree, str(path))
     return validated(Experiment, tree, str(path))
+
+
+def _transcribes(tree: dict[Any, Any]) -> bool:
+    words, own = set(Experiment.model_fields), set(TranscriptionExperiment.model_fields)
+    if "recogniser" in tree:
+        return True
+    if (words - own) & set(tree):
+        return False
+    near = difflib.get_close_matches("recogniser", map(str, tree), n=1, cutoff=0.8)
+    return bool(near or (own - words) & set(tree))

@@ -19,18 +19,22 @@ class RecogniserConfig(Strict):
     body: Literal["temporal", "conformer"] = "temporal"
     channels: int = Field(224, ge=8, le=1024)
     blocks: int = Field(10, ge=1, le=48)
+    reduction: Literal[4, 8] = 8
+    """Input frames for one frame of the body: 40 or 80 ms with a hop of 10 ms. Symbols have 20 ms each all the same."""
+    early: int = Field(2, ge=0)
+    """Blocks at 40 ms before those at 80 ms, fewer where the body has few."""
     kernel: int = Field(5, ge=1, le=31)
-    """Frames of 40 ms that a convolution sees, odd."""
+    """Frames that a convolution sees, odd."""
     heads: int = Field(4, ge=1, le=64)
     """Attention heads of ``conformer``."""
-    dim: int = Field(256, ge=8, le=1024)
-    """Size of what the head reads, twice a frame."""
+    dim: int = Field(192, ge=8, le=1024)
+    """Size of what the head reads, for each output frame."""
     condition: int = Field(0, ge=0, le=512)
-    """Size of the encoding of a support set that the blocks hear, 0 for none."""
+    """Size of the encoding of a support set that the blocks of ``temporal`` hear, 0 for none."""
     adapter: int = Field(0, ge=0, le=512)
-    """Rank of the bottleneck behind each block that adapts alone, 0 for none."""
+    """Rank of the bottleneck behind each block of ``temporal`` that adapts alone, 0 for none."""
     dropout: float = Field(0.1, ge=0, lt=0.9)
-    """Share of the channels of a block that training leaves out."""
+    """Share of the channels of a block of ``temporal`` that training leaves out."""
     n_symbols: int = Field(34, ge=2)
     """Outputs of the head, the blank among them."""
     n_phones: int = Field(0, ge=0)
@@ -48,6 +52,8 @@ class SentencesConfig(Strict):
     """Synthetic sentences (see ``data.synth_sentences.SentenceSpec``), or none."""
     leave_out_corpora: tuple[str, ...] = ()
     leave_out_languages: tuple[str, ...] = ()
+    leave_out_speakers: tuple[str, ...] = ()
+    """Names of speakers, as the corpora write them, whom nothing is learned from."""
     synth_share: float = Field(0.35, ge=0, le=1)
     """Share of the seconds that are synthetic, where there is anything else."""
     words_share: float = Field(0.1, ge=0, le=1)
@@ -74,7 +80,9 @@ class LearningConfig(Strict):
     multi_step: bool = False
     """Judge ``maml``, ``fomaml`` and ``meta_sgd`` by the query loss after every inner step."""
     inner_steps: int = Field(3, ge=1, le=100)
-    inner_lr: float = Field(0.02, gt=0)
+    inner_lr: float = Field(1e-3, gt=0)
+    unit_steps: bool = True
+    """Take the length from the gradient of each value in inner steps, so that ``inner_lr`` means what AdamW's does."""
     adapts: tuple[str, ...] = ("*",)
     """Patterns of the names that inner steps change."""
     share: float = Field(0.3, ge=0, le=1)
@@ -87,11 +95,13 @@ class TranscriptionTrainConfig(Strict):
     """The outer loop."""
 
     steps: int = Field(6000, ge=1)
-    lr: float = Field(1.5e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    plain_share: float = Field(0.5, ge=0, le=1)
+    """Share of the steps, the first ones, that hear utterances as they were recorded."""
     warmup: int = Field(200, ge=0)
     weight_decay: float = Field(0.02, ge=0)
     clip: float = Field(1.0, gt=0)
-    batch_s: float = Field(40.0, gt=0)
+    batch_s: float = Field(24.0, gt=0)
     """Seconds of speech in a joint step, padding counted."""
     phone_weight: float = Field(0.3, ge=0)
     """Weight of the loss of phones beside that of symbols, where phones are known."""
@@ -106,8 +116,18 @@ class TranscriptionTrainConfig(Strict):
 
 
 SPEECH_AUGMENT = AugmentConfig(
-    warp=0.12, tempo=0.0, smear=0.3, noise_share=0.5, snr_db=(3.0, 35.0), eq_db=8.0, band_share=0.1
+    warp=0.08,
+    tempo=0.0,
+    smear=0.0,
+    noise_share=0.15,
+    snr_db=(10.0, 35.0),
+    eq_db=4.0,
+    band_share=0.0,
+    masks=1,
+    mask_width=0.08,
 )
+"""Light: within the passes that a small budget allows nothing is learned by heart, and stronger changes cost more than
+they give (see docs/decisions/0006)."""
 
 
 class TranscriptionExperiment(Strict):
@@ -116,7 +136,7 @@ class TranscriptionExperiment(Strict):
     recogniser: RecogniserConfig = RecogniserConfig()
     data: SentencesConfig = SentencesConfig()
     augment: AugmentConfig = SPEECH_AUGMENT
-    speed: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    speed: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Utterances are played up to this share slower or faster, without a change of pitch."""
     tasks: TaskAxisConfig = TaskAxisConfig()
     learning: LearningConfig = LearningConfig()

@@ -1,7 +1,7 @@
 """How texts are pronounced, by espeak-ng: what the auxiliary head of a recogniser learns to spell in training.
 
-Signs for length, stress, tone and secondary articulation are dropped: what is left differs from sound to sound more
-than from language to language.
+Signs for length, stress, tone and secondary articulation are dropped, the cedilla of ç with them: what is left differs
+from sound to sound more than from language to language.
 """
 
 import unicodedata
@@ -14,8 +14,6 @@ from .synth_languages import LANGUAGES
 from .synth_process import Voice
 
 _DROPPED = "ːˑʰʲʷˈˌ"
-_MANY = 20_000
-"""Texts of a language for one process at a time."""
 
 
 def pronounced(utterances: Sequence[Utterance], n_workers: int = 2) -> list[tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """Transcribed utterances at hand by position: features, symbols and phones; batches of like lengths."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +65,8 @@ def open_sentences(
     symbols: Symbols,
     front_end: FrontEnd,
     report: Report | None = None,
-    phones: Mapping[str, Mapping[str, tuple[int, ...]]] | None = None,
 ) -> Sentences:
-    """Every utterance of some corpora with its symbols.
+    """Every utterance of some corpora with its symbols; no phones are known of them.
 
     Raises:
         InputError: texts that are empty, cannot be written in the alphabet or are too long for their audio, and
@@ -148,8 +147,8 @@ def like_lengths(
 def rounds(
     positions: Int[np.ndarray, " n"], durations_s: Float[np.ndarray, " n"], batch_s: float, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, " b"]]:
-    """Batches of like lengths without end: every utterance once before any comes again."""
-    while True:
+    """Batches of like lengths without end: every utterance once before any comes again; none where there are none."""
+    while len(positions):
         yield from (positions[batch] for batch in like_lengths(durations_s, batch_s, rng))
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ..config import validated
 from ..config.transcription import SentencesConfig, TaskAxisConfig
 from ..contracts import FrontEnd, InputError
+from ..text.languages import iso_639_3, primary
 from ..text.symbols import Symbols
 from .axes import along
 from .bank import Bank
@@ -53,12 +54,33 @@ class Spoken:
             )
             yield from (drawn[batch] for batch in like_lengths(durations[drawn], batch_s, rng))
 
+    def require_tasks(self) -> None:
+        """Raise InputError where no task can be made."""
+        if not self.groups:
+            raise InputError(
+                "No group of the training data is long enough for a task; choose another tasks.axis or a smaller "
+                "tasks.support_s, or set learning.outer to joint and recogniser.condition to 0."
+            )
+
+    def _chances(self) -> Float[np.ndarray, " g"]:
+        """How likely each group is drawn: kinds by their shares of the seconds, groups of a kind alike."""
+        synthetic = np.asarray([np.isin(group[0], self.kinds[-1]) for group in self.groups])
+        share = self.shares[-1] / (self.shares[0] + self.shares[-1])
+        if synthetic.all() or not synthetic.any() or not 0 < share < 1:
+            return np.full(len(self.groups), 1 / len(self.groups))
+        return np.where(synthetic, share / synthetic.sum(), (1 - share) / (~synthetic).sum())
+
     def task(
         self, support_s: float, query_s: float, rng: np.random.Generator
     ) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " q"]]:
-        """Support and query of a random group: no clip and no text in both."""
+        """Support and query of a random group: no clip and no text in both; the query may be empty.
+
+        Raises:
+            InputError: no group is long enough for a task.
+        """
+        self.require_tasks()
         durations = self.sentences.durations_s()
-        group = self.groups[int(rng.integers(len(self.groups)))]
+        group = self.groups[int(rng.choice(len(self.groups), p=self._chances()))]
         order = group[rng.permutation(len(group))]
         total = np.cumsum(durations[order])
         n_support = max(1, int(np.searchsorted(total, min(support_s, total[-1] / 2))))
@@ -91,10 +113,11 @@ def select_spoken(
     """Everything that a recipe names, less what it leaves out.
 
     Utterances without a text, too long, or with more symbols than their audio has room for are left out with a note:
-    in training a few of thousands do no harm, while a user's own corpus is refused by row.
+    in training a few of thousands do no harm, while a user's own corpus is refused by row. Of a language that is left
+    out nothing is used, its phones included; its codes of two and three letters are the same.
 
     Raises:
-        InputError: a path that does not exist, or nothing left to learn from.
+        InputError: a path that does not exist, a corpus to leave out that is not named, or nothing left to learn from.
     """
     paths, absent = _paths(config, report)
     banks = [(kind, open_corpora([path], front_end, report)) for kind, path in paths]
@@ -103,8 +126,16 @@ def select_spoken(
     bank = Bank.join([one for _, one in banks])
     kind_of = np.concatenate([np.full(len(one), KINDS.index(kind)) for kind, one in banks])
     targets = [_written(symbols, u.text, u.lang) for u in bank.utterances]
-    usable = _usable(bank, targets, config)
-    spoken = pronounced(bank.utterances, n_cores()) if phones is None or phones else [()] * len(bank)
+    kept = np.asarray(
+        [not _left_out(u.lang, config) and u.speaker not in config.leave_out_speakers for u in bank.utterances]
+    )
+    usable = kept & _usable(bank, targets)
+    spoken: list[tuple[str, ...]] = [()] * len(bank)
+    if phones is None or phones:
+        speaking = np.flatnonzero(kept).tolist()
+        found = pronounced([bank.utterances[i] for i in speaking], n_cores())
+        for position, sounds in zip(speaking, found, strict=True):
+            spoken[position] = sounds
     known = inventory(spoken) if phones is None else {phone: n for n, phone in enumerate(phones, 1)}
     numbers = [tuple(known[phone] for phone in row if phone in known) for row in spoken]
     sentences = Sentences(bank, targets, numbers)
@@ -114,7 +145,7 @@ def select_spoken(
     usable[held_out] = False
     kinds = [np.flatnonzero(usable & (kind_of == k)) for k in range(len(KINDS))]
     left = int((~usable).sum()) - len(held_out)
-    notes = (f"{left} of {len(bank)} utterances are left out (language, length or text).",) if left else ()
+    notes = (f"{left} of {len(bank)} utterances are left out (language, speaker, length or text).",) if left else ()
     groups = _groups(sentences, np.flatnonzero(usable & (kind_of != 1)), tasks)
     return Spoken(sentences, kinds, _shares(kinds, config), held_out, tuple(known), absent, notes, groups)
 
@@ -122,6 +153,12 @@ def select_spoken(
 def _paths(config: SentencesConfig, report: Report | None) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
     """Folders by kind, and the names of those that are not here."""
     named = [("sentences", name) for name in config.corpora] + [("words", name) for name in config.words]
+    unknown = sorted(set(config.leave_out_corpora) - {name for _, name in named})
+    if unknown:
+        raise InputError(
+            f"data.leave_out_corpora names {unknown[0]}, which is in neither data.corpora nor data.words "
+            f"({', '.join(name for _, name in named)})."
+        )
     wanted = [(kind, name) for kind, name in named if name not in config.leave_out_corpora]
     absent = tuple(name for _, name in wanted if "/" not in name and locate(name) is None)
     found = [(kind, require(name)) for kind, name in wanted if name not in absent]
@@ -130,9 +167,7 @@ def _paths(config: SentencesConfig, report: Report | None) -> tuple[list[tuple[s
         from .synth_sentences import SentenceSpec, cached_sentences
 
         spec = validated(SentenceSpec, config.synth, "data.synth")
-        spec = spec.model_copy(
-            update={"languages": tuple(c for c in spec.languages if c not in config.leave_out_languages)}
-        )
+        spec = spec.model_copy(update={"languages": tuple(c for c in spec.languages if not _left_out(c, config))})
         said = None if report is None else lambda done, total: report("synthetic sentences", done, total)
         found += [("synthetic", path) for path in cached_sentences(spec, n_workers=n_cores(), progress=said)]
     return found, absent
@@ -146,12 +181,18 @@ def _written(symbols: Symbols, text: str, lang: str | None) -> tuple[int, ...]:
         return ()
 
 
-def _usable(bank: Bank, targets: Sequence[tuple[int, ...]], config: SentencesConfig) -> np.ndarray:
+def _left_out(lang: str | None, config: SentencesConfig) -> bool:
+    """Whether a language is among those that are left out, by whichever of its codes."""
+    return bool(lang) and any(
+        (iso_639_3(lang) or primary(lang)) == (iso_639_3(code) or primary(code)) for code in config.leave_out_languages
+    )
+
+
+def _usable(bank: Bank, targets: Sequence[tuple[int, ...]]) -> np.ndarray:
     frames = bank.n_frames(np.arange(len(bank)))
     usable = np.asarray([len(target) > 0 for target in targets])
     usable &= frames * bank.front_end.hop_ms / 1000 <= MAX_UTTERANCE_S
     usable[crowded(bank, targets)] = False
-    usable &= np.asarray([u.lang not in config.leave_out_languages for u in bank.utterances])
     return usable
 
 

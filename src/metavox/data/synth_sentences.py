@@ -11,12 +11,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..contracts import InputError, Utterance
 from .cache import cache_folder
@@ -35,6 +36,8 @@ _CONTEXT = 2
 """Letters that the next letter of an invented word is drawn by."""
 _LETTERS = (3, 10)
 """Letters of an invented word."""
+_INAUDIBLE = "says nothing audible"
+"""What ``synth_voice`` answers for a text that makes no sound."""
 
 Progress = Callable[[int, int], None]
 
@@ -58,6 +61,17 @@ class SentenceSpec(BaseModel):
     pitch_range: tuple[int, int] = (30, 80)
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _check(self) -> "SentenceSpec":
+        limits = {"n_words": (1, 100), "rate_wpm": (80, 450), "pitch": (0, 99), "pitch_range": (0, 99)}
+        for name, (least, most) in limits.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(f"{name} is {low} to {high}; give two rising numbers from {least} to {most}")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError(f"languages names one twice ({', '.join(self.languages)}); name each once")
+        return self
+
     def voices(self, code: str) -> list[Speaker]:
         """Who reads a language."""
         likewise = {"rate_wpm": self.rate_wpm, "pitch": self.pitch, "pitch_range": self.pitch_range, "seed": self.seed}
@@ -67,17 +81,15 @@ class SentenceSpec(BaseModel):
 def cached_sentences(spec: SentenceSpec, *, n_workers: int = 2, progress: Progress | None = None) -> list[Path]:
     """A corpus folder for each language of the specification, from the cache or made there.
 
-    A language does not depend on which others are asked for. Languages of which CLDR and the table have too few words
-    are left out.
+    A language does not depend on which others are asked for.
 
     Raises:
-        InputError: an unknown language; espeak-ng or babel is not installed.
+        InputError: an unknown language, or one of fewer than 20 words; espeak-ng or babel is not installed.
     """
     languages = [find_language(code) for code in spec.languages]
-    done = 0
+    done = count(1)
 
-    def make(language: Language) -> Path | None:
-        nonlocal done
+    def make(language: Language) -> Path:
         own = spec.model_copy(update={"languages": (language.code,)})
         key = hashlib.sha256(json.dumps([FORMAT, own.model_dump(mode="json")], sort_keys=True).encode()).hexdigest()
         folder = cache_folder() / "sentences" / f"synth-{language.code}-{key[:12]}"
@@ -86,14 +98,12 @@ def cached_sentences(spec: SentenceSpec, *, n_workers: int = 2, progress: Progre
             return folder if (folder / "manifest.jsonl").exists() else None
 
         found = opened_or_written(folder, there, lambda beside: _read_aloud(own, language, beside))
-        done += 1
         if progress is not None:
-            progress(done, len(languages))
+            progress(next(done), len(languages))
         return found
 
     with ThreadPoolExecutor(max(1, n_workers)) as pool:
-        found = list(pool.map(make, languages))
-    return [folder for folder in found if folder is not None]
+        return list(pool.map(make, languages))
 
 
 def sentences(spec: SentenceSpec, code: str) -> list[str]:
@@ -164,8 +174,10 @@ def _read_aloud(spec: SentenceSpec, language: Language, folder: Path) -> None:
             path = audio / f"{number:04d}.wav"
             try:
                 reply = voice.ask({"do": "render", "takes": [{**take, "path": str(path)}]}, f"speaking {texts[i]!r}")
-            except InputError:
-                continue  # a text that nothing is said for
+            except InputError as err:
+                if _INAUDIBLE not in str(err):  # a full disk, or a process that is gone
+                    raise
+                continue
             n_samples = reply["n_samples"][0] if speaker.tract == 1 else resize_tract(path, speaker.tract)
             utterances.append(
                 Utterance(f"{language.code}-{number:04d}", path, n_samples / RATE_HZ, texts[i], None, speaker.id,

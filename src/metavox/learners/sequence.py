@@ -8,7 +8,7 @@ a batch without changing its texts is a function that is handed in.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Protocol
 
 import torch
@@ -28,9 +28,14 @@ AUXILIARY = ("phone_widen.*", "phone_head.*")
 
 
 class Speller(Protocol):
-    """A network that a sequence learner adapts: (B, T, F) and lengths in, log probabilities (B, T', V) out."""
+    """A network that a sequence learner adapts: (B, T, F) and lengths in, log probabilities (B, T', V) out.
 
-    def __call__(self, inputs: Tensor, lengths: Tensor) -> Tensor: ...
+    In training it is given a generator too, of what it leaves out at random.
+    """
+
+    def __call__(
+        self, inputs: Tensor, lengths: Tensor, encoding: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor: ...
 
     def out_lengths(self, lengths: Tensor) -> Tensor: ...
 
@@ -40,7 +45,7 @@ class Tuning:
     """How a network is fine-tuned.
 
     Raises:
-        InputError: fewer than 1 step, or a share outside 0 to 1.
+        InputError: fewer than 0 steps, a share outside 0 to below 1, a step size or a batch of nothing.
     """
 
     steps: int = 300
@@ -58,6 +63,7 @@ class Tuning:
     held_out: float = 0.0
     """Share of the support utterances that no step sees and that choose among ``n_looks`` moments of the way."""
     n_looks: int = 8
+    """Moments at which is looked, evenly spaced from the first step on; what is left over makes a few more."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +71,11 @@ class Tuning:
             raise InputError(
                 f"Tuning has {self.steps} steps, holds {self.held_out:g} out and averages with {self.average:g}; give "
                 "0 or more steps and shares from 0 to below 1."
+            )
+        if not 0 < self.lr < inf or self.batch_frames < 1 or self.n_looks < 1:
+            raise InputError(
+                f"Tuning has lr {self.lr:g}, {self.batch_frames} frames a step and {self.n_looks} looks; give a "
+                "number above 0 for each."
             )
 
 
@@ -99,10 +110,13 @@ class FineTuned(nn.Module):
         super().__init__()
         self.net, self.tuning, self.change, self.watch = net, tuning or Tuning(), change, watch
 
+    @torch.enable_grad()
     def adapt(self, support: Transcribed) -> State:
         """The values after fine-tuning, by their names in the network; the network itself stays as it is.
 
-        With utterances held out it is those of the moment, the start included, at which these were spelled best.
+        With utterances held out it is those of the moment at which these were spelled best, the first where several are
+        alike; that of the start is {}. How much padding the support has does not matter, to the last bit; the order of
+        its utterances does, as they meet in other batches.
 
         Raises:
             InputError: no utterance, a pattern that matches nothing, values that are not finite.
@@ -111,7 +125,7 @@ class FineTuned(nn.Module):
             raise InputError("The support set holds no utterance; give at least one with its text.")
         generator = torch.Generator().manual_seed(self.tuning.seed)
         order = torch.randperm(len(support), generator=generator)
-        n_out = round(self.tuning.held_out * len(support))
+        n_out = min(round(self.tuning.held_out * len(support)), len(support) - 1)
         kept, out = order[n_out:], order[:n_out]
         best: State | None = None
         best_loss = self.loss({}, taken(support, out)) if n_out else 0.0
@@ -124,7 +138,7 @@ class FineTuned(nn.Module):
             held_out = self.loss(state, taken(support, out)) if n_out else None
             if not all(bool(value.isfinite().all()) for value in state.values()):
                 raise InputError(f"step {step} led to values that are not finite; lower lr, which is {self.tuning.lr}.")
-            if held_out is not None and held_out <= best_loss:
+            if held_out is not None and held_out < best_loss:
                 best, best_loss = state, held_out
             if self.watch is not None:
                 self.watch(Look(step, self.tuning.steps, loss, held_out))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Transcribed
+from ..contracts import InputError, Transcribed
 from ..engine import Engine, Problem, UpdateRule
 from ..engine.rule import LEARNED
 from ..losses import ctc_loss
@@ -59,7 +59,12 @@ class MetaLearning:
     """Meta-gradients of a network under one update rule (see ``metavox.engine``).
 
     ``meta_sgd`` learns a step size for each value beside the network (Li et al. 2017, one for a tensor and a step, as
-    Antoniou et al. 2019): they stand in ``step_sizes`` and get gradients of their own.
+    Antoniou et al. 2019): they stand in ``step_sizes`` and get gradients of their own. Like ``fomaml`` it is of first
+    order: the slope that a step goes down is a constant to the steps before it. Values that only training needs stay
+    as they are in all of them.
+
+    Raises:
+        InputError: an unknown outer rule, a pattern that matches nothing.
     """
 
     def __init__(
@@ -71,17 +76,21 @@ class MetaLearning:
         adapts: Sequence[str] = ("*",),
         *,
         multi_step: bool = False,
+        unit: bool = False,
         executor: str = "loop",
     ) -> None:
+        if outer not in META:
+            raise InputError(f"learning.outer is {outer!r}, which does not adapt; choose from {', '.join(META)}.")
         self.net, self.outer = net, outer
         values = adapted_values(net, adapts)
         names = tuple(values)
         self.step_sizes: dict[str, Tensor] = {}
         if outer == "meta_sgd":
             self.step_sizes = {
-                LEARNED + name: torch.full((n_steps, *(1,) * value.ndim), float(lr)) for name, value in values.items()
+                LEARNED + name: value.new_full((n_steps, *(1,) * value.ndim), float(lr), requires_grad=False)
+                for name, value in values.items()
             }
-        rule = UpdateRule(n_steps, lr, names, 1.0 if outer == "maml" else 0.0)
+        rule = UpdateRule(n_steps, lr, names, 1.0 if outer == "maml" else 0.0, unit_gradient if unit else None)
         judged = "reptile" if outer == "reptile" else ("multi_step" if multi_step else "query")
         self.engine = Engine(self._problem(), rule, judged, executor)
 
@@ -106,6 +115,11 @@ class MetaLearning:
 
         problem = Problem.of(net, loss)
         return Problem(problem.inner_loss, problem.outer_loss, module=net)
+
+
+def unit_gradient(_: str, grad: Tensor) -> Tensor:
+    """A gradient with a root mean square of 1: all values then move alike, as under AdamW, which adapts in use."""
+    return grad * torch.rsqrt(grad.square().mean() + 1e-20)
 
 
 def as_tree(batch: Transcribed) -> Tree:

@@ -1,9 +1,9 @@
-"""From features to symbols: a body at 25 frames a second, a head at 50, and what adapts between them.
+"""From features to symbols: a body at 12.5 or 25 frames a second, a head at 50, and what adapts between them.
 
-The body hears frames of 40 ms, which is where the multiplications are; the last layer gives two frames of 20 ms for
-each, since CTC needs a frame for every symbol and a blank between two that are alike. A second head in the middle of
-the body spells phones where a text's pronunciation is known (intermediate CTC, Lee and Watanabe 2021): letters differ
-from language to language, phones less.
+The body hears frames of 80 or 40 ms, which is where the multiplications are; the last layer gives frames of 20 ms,
+four or two for each, since CTC needs a frame for every symbol and a blank between two that are alike. A second head in
+the middle of the body spells phones where a pronunciation is known (intermediate CTC, Lee and Watanabe 2021): letters
+differ from language to language, phones less.
 """
 
 from contextlib import nullcontext
@@ -17,12 +17,13 @@ from ..config.transcription import RecogniserConfig
 from ..contracts import InputError
 from .alignment import frame_mask
 from .conformer import ConformerBlock
-from .convolutional import require_odd
 from .normalization import normalized
 from .temporal import ChannelNorm, TemporalBlock
 
-REDUCTION = 4
-"""Input frames for one frame of the body."""
+STEM = 4
+"""Input frames for one frame of the first blocks."""
+OUTPUT = 2
+"""Input frames for one output frame."""
 MIN_FRAMES = 8
 """Fewer input frames than this hold no symbol."""
 
@@ -33,30 +34,28 @@ class Recogniser(nn.Module):
     Padding is masked and never changes a result. In training the convolutions may multiply in bfloat16.
 
     Raises:
-        InputError: an even kernel; a conformer's channels that its heads cannot share in pairs.
+        InputError: an even kernel; a conformer's channels that its heads cannot share in pairs, or one that is asked
+            for an encoding or adapters, which its blocks have not.
     """
 
     def __init__(self, config: RecogniserConfig) -> None:
         super().__init__()
-        require_odd("kernel", config.kernel)
+        _check(config)
         channels = config.channels
-        if config.body == "conformer" and channels % (2 * config.heads):
-            raise InputError(
-                f"recogniser.channels is {channels} and recogniser.heads is {config.heads}; make channels a multiple "
-                f"of {2 * config.heads}."
-            )
         self.config, self.front_end = config, config.front_end
         self.training_dtype = torch.float32
         """What is multiplied in while the network is trained; what is stored, and what is used, stays as it is."""
         widths = [config.front_end.n_mels, channels // 2, channels]
         self.stem = nn.ModuleList(nn.Conv1d(widths[i], widths[i + 1], 5, 2, 2) for i in range(2))
         self.blocks = nn.ModuleList(self._block(config) for _ in range(config.blocks))
+        self.halve = nn.Conv1d(channels, channels, 3, 2, 1) if config.reduction > STEM else None
         self.norm = ChannelNorm(channels)
-        self.widen = nn.Linear(channels, 2 * config.dim)
+        n_parts = config.reduction // OUTPUT
+        self.widen = nn.Linear(channels, n_parts * config.dim)
         self.head = nn.Linear(config.dim, config.n_symbols)
         self.middle = max(1, config.blocks * 2 // 3)
         if config.n_phones:
-            self.phone_widen = nn.Linear(channels, config.dim)
+            self.phone_widen = nn.Linear(channels, config.dim // 2 * n_parts)
             self.phone_head = nn.Linear(config.dim // 2, config.n_phones)
         self.encode = nn.Linear(channels, config.condition) if config.condition else None
 
@@ -69,11 +68,12 @@ class Recogniser(nn.Module):
     @property
     def frame_s(self) -> float:
         """Seconds from one output frame to the next."""
-        return self.front_end.hop_ms / 1000 * REDUCTION / 2
+        return self.front_end.hop_ms / 1000 * OUTPUT
 
     def out_lengths(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Valid output frames for each count of valid input frames."""
-        return 2 * ((lengths + REDUCTION - 1) // REDUCTION)
+        reduction = self.config.reduction
+        return (reduction // OUTPUT) * ((lengths + reduction - 1) // reduction)
 
     def forward(
         self,
@@ -96,7 +96,7 @@ class Recogniser(nn.Module):
         """Log probabilities of symbols and of phones."""
         hidden, middle = self.hidden(inputs, lengths, encoding, generator)
         with self._precision(inputs):
-            phones = _doubled(functional.gelu(self.phone_widen(middle.transpose(1, 2))))
+            phones = self._spread(functional.gelu(self.phone_widen(middle.transpose(1, 2))))
         return self.spell(hidden), self.phone_head(phones.to(inputs.dtype)).log_softmax(-1)
 
     def hidden(
@@ -115,6 +115,9 @@ class Recogniser(nn.Module):
                 x = functional.gelu(layer(x)) * mask[:, None]
             middle = x
             for index, block in enumerate(self.blocks, 1):
+                if self.halve is not None and index == min(self.config.early, self.middle - 1) + 1:
+                    mask = mask[:, ::2]
+                    x = self.halve(x) * mask[:, None]
                 if isinstance(block, TemporalBlock):
                     x = block(x, mask, encoding, self._kept(x, generator))
                 else:
@@ -126,7 +129,7 @@ class Recogniser(nn.Module):
     def spell(self, hidden: Float[Tensor, "B C T"]) -> Float[Tensor, "B T2 V"]:
         """Log probabilities of symbols for what the body gives."""
         with self._precision(hidden):
-            frames = _doubled(functional.gelu(self.widen(self.norm(hidden).transpose(1, 2))))
+            frames = self._spread(functional.gelu(self.widen(self.norm(hidden).transpose(1, 2))))
         return self.head(frames.to(self.head.weight.dtype)).log_softmax(-1)
 
     def encoding(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tensor, " E"]:
@@ -138,9 +141,15 @@ class Recogniser(nn.Module):
         if self.encode is None:
             raise InputError("recogniser.condition is 0; train a recogniser with a size for its encodings.")
         _, middle = self.hidden(inputs, lengths)
-        mask = frame_mask(lengths, inputs.shape[1]).to(middle.dtype)[:, ::REDUCTION]
+        mask = frame_mask(lengths, inputs.shape[1]).to(middle.dtype)[:, :: self.config.reduction]
         mean = (middle * mask[:, None]).sum((0, 2)) / mask.sum()
         return torch.tanh(self.encode(mean.to(self.encode.weight.dtype)))
+
+    def _spread(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T2 D2"]:
+        """Frames of 20 ms for each of the body's."""
+        n_items, n_frames, size = x.shape
+        n_parts = self.config.reduction // OUTPUT
+        return x.reshape(n_items, n_parts * n_frames, size // n_parts)
 
     def _kept(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         if generator is None or not self.training or not self.config.dropout:
@@ -152,7 +161,16 @@ class Recogniser(nn.Module):
         return torch.autocast(x.device.type, self.training_dtype) if low else nullcontext()
 
 
-def _doubled(x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T2 D2"]:
-    """Two frames of half the size for each."""
-    n_items, n_frames, size = x.shape
-    return x.reshape(n_items, 2 * n_frames, size // 2)
+def _check(config: RecogniserConfig) -> None:
+    if config.kernel % 2 == 0:
+        raise InputError(f"recogniser.kernel is {config.kernel}; it must be odd, so that frames stay in their place.")
+    if config.body != "conformer":
+        return
+    if config.channels % (2 * config.heads):
+        raise InputError(
+            f"recogniser.channels is {config.channels} and recogniser.heads is {config.heads}; make channels a "
+            f"multiple of {2 * config.heads}."
+        )
+    for name, size in (("condition", config.condition), ("adapter", config.adapter)):
+        if size:
+            raise InputError(f"recogniser.{name} is {size} and a conformer has none; set it to 0, or body to temporal.")

@@ -23,7 +23,8 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Float[Tensor, "B C T"]) -> Float[Tensor, "B C T"]:
-        scale = torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-5)
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-5)
         return x * scale.to(x.dtype) * self.weight[:, None].to(x.dtype)
 
 

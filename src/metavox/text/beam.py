@@ -104,7 +104,7 @@ def search(log_probs: Float[np.ndarray, "T V"], *, beam: int, fusion: Fusion, pr
             blank, said = (blank + said) * frame[BLANK], np.zeros_like(said)
         else:
             nodes, blank, said = _advance(tree, nodes, blank, said, frame, beam=beam, prune=prune)
-        largest = float((blank + said).max())
+        largest = float((blank + said).max(initial=0.0))
         if largest <= 0:
             raise InputError(f"Frame {number} gives no symbol any probability; apply log_softmax to the scores.")
         blank, said, log_scale = blank / largest, said / largest, log_scale + math.log(largest)

@@ -23,7 +23,7 @@ class Decoded:
     frames: tuple[int, ...]
     """The frame of each symbol: the peak of its run."""
     log_prob: float
-    """Of the path for ``greedy``; of the symbols, over all their paths, for a beam search."""
+    """Of the path for ``greedy``; of the symbols, over all their paths that were not pruned, for a beam search."""
     confidences: tuple[float, ...]
     """The probability of each symbol at its peak."""
     score: float | None = None

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 from unicodedata import normalize
 
+from ..errors import InputError
 from .normalise import normalise
 
 _FINALS = {
@@ -86,16 +87,14 @@ def has_hanzi(text: str) -> bool:
 
 
 def _reading(run: re.Match[str]) -> str:
-    from pypinyin import Style, lazy_pinyin
+    try:
+        from pypinyin import Style, lazy_pinyin
+    except ImportError as error:
+        raise InputError("Pinyin needs pypinyin, which is not installed; run pip install 'metavox[text]'.") from error
 
     hanzi = _REPEATED.sub(lambda found: found[1] * len(found[0]), run[1])
     found = lazy_pinyin(hanzi, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=False)
-    return f" {' '.join(_plain(one) if one[0] not in hanzi else one.rstrip('12345') for one in found)} "
-
-
-def _plain(syllable: str) -> str:
-    """pypinyin's syllable in the letters of the universal alphabet: ê is an e."""
-    return normalize("NFC", normalize("NFD", syllable).replace("\u0302", ""))
+    return f" {' '.join(one.rstrip('12345') if one[0] in hanzi else one for one in found)} "
 
 
 class _Letters(NamedTuple):
@@ -148,11 +147,10 @@ def _syllables(word: _Letters) -> list[str]:
     length = [0] * n + [1]  # of the syllable that begins at each letter; 0 where nothing does
     for start in range(n - 1, -1, -1):
         for end in range(min(start + _LONGEST, n), start, -1):
-            if length[end] and not any(begins[start + 1 : end]) and sum(map(bool, tones[start:end])) <= 1:
-                ends = end == n or begins[end]
-                if _is_syllable(letters[start:end], begins=begins[start], ends=ends):
-                    length[start] = end - start
-                    break
+            one = length[end] and not any(begins[start + 1 : end]) and sum(map(bool, tones[start:end])) <= 1
+            if one and _is_syllable(letters[start:end], begins=begins[start]):
+                length[start] = end - start
+                break
     out, start = [], 0
     while start < n and length[0]:
         end = start + length[start]
@@ -162,7 +160,7 @@ def _syllables(word: _Letters) -> list[str]:
     return out
 
 
-def _is_syllable(letters: str, *, begins: bool, ends: bool) -> bool:
-    if ends and letters.endswith("r") and letters[:-1] in SYLLABLES:
-        letters = letters[:-1]  # erhua: huar
+def _is_syllable(letters: str, *, begins: bool) -> bool:
+    if letters.endswith("r") and letters[:-1] in SYLLABLES:
+        letters = letters[:-1]  # erhua: huar; no syllable begins with the vowel that would follow
     return letters in _OTHER_SPELLINGS or (letters in SYLLABLES and (begins or letters not in _BARE))

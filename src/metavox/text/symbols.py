@@ -39,9 +39,7 @@ class Symbols:
     """The language of texts that do not state theirs."""
 
     def __post_init__(self) -> None:
-        if self.alphabet not in ("roman", "native"):
-            raise InputError(f"The alphabet is {self.alphabet!r}; choose roman or native.")
-        odd = [c for c in self.characters if not isinstance(c, str) or len(c) != 1]
+        odd = [char for char in self.characters if len(char) != 1]
         if odd or not self.characters:
             raise InputError(f"The alphabet has the characters {odd[:5]}; give one or more, each a single code point.")
         double = sorted({c for c in self.characters if self.characters.count(c) > 1})
@@ -120,12 +118,16 @@ class Symbols:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Symbols":
         """The alphabet that ``to_json`` wrote. Raises InputError where the values are damaged."""
-        characters, lang = value.get("characters"), value.get("lang")
-        if set(value) - {"alphabet", "characters", "lang"} or not isinstance(characters, list | tuple):
+        alphabet, characters, lang = (value.get(key) for key in ("alphabet", "characters", "lang"))
+        if set(value) - {"alphabet", "characters", "lang"}:
             raise InputError(f"The alphabet has the keys {sorted(map(str, value))}; give alphabet, characters, lang.")
+        if alphabet not in ("roman", "native"):
+            raise InputError(f"The alphabet is {alphabet!r}; choose roman or native.")
+        if not isinstance(characters, list | tuple) or not all(isinstance(each, str) for each in characters):
+            raise InputError("The characters of the alphabet are damaged; give a list of strings.")
         if not (lang is None or isinstance(lang, str)):
             raise InputError(f"The alphabet has the language {lang!r}; give a code such as ml, or null.")
-        return cls(tuple(characters), value.get("alphabet", ""), lang)
+        return cls(tuple(characters), alphabet, lang)
 
     def _encoded(self, text: str, lang: str | None) -> _Encoded:
         lang = lang or self.lang

@@ -5,6 +5,7 @@ that many steps, on all of it. The base stays as it is, and what the adaptation 
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..contracts import InputError, State, Transcribed
 from ..data.sentences import Sentences
 from ..learners.sequence import FineTuned, Look, Tuning
 from ..metrics import cer, wer
+from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL, Symbols
@@ -34,7 +36,9 @@ class Plan:
 
     tuning: Tuning = field(default_factory=Tuning)
     augment: bool = True
-    speed: float = 0.15
+    precision: str = "auto"
+    """What is multiplied in while fine-tuning: ``auto``, ``bfloat16`` or ``float32``."""
+    speed: float = 0.1
     held_out: float = 0.2
     """Share of the support that says when to stop and what was reached, before all of it is used."""
     refit: bool = True
@@ -104,9 +108,11 @@ def adapt(
             "better."
         )
     change = change_of(SPEECH_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
+    net = deepcopy(base.net)
+    net.training_dtype = training_dtype(plan.precision)
     tuning = plan.tuning
     if len(support) < MIN_TO_HOLD_OUT or not plan.held_out:
-        return FineTuned(base.net, replace(tuning, held_out=0.0), change, watch).adapt(support)
+        return FineTuned(net, replace(tuning, held_out=0.0), change, watch).adapt(support)
     looks: list[Look] = []
 
     def note(look: Look) -> None:
@@ -114,14 +120,14 @@ def adapt(
         if watch is not None:
             watch(look)
 
-    first = FineTuned(base.net, replace(tuning, held_out=plan.held_out), change, note)
+    first = FineTuned(net, replace(tuning, held_out=plan.held_out), change, note)
     state = first.adapt(support)
     if not state:
         return {}
     if not plan.refit:
         return state
     best = min(looks, key=lambda look: look.held_out if look.held_out is not None else np.inf)
-    return FineTuned(base.net, replace(tuning, held_out=0.0, steps=best.step), change, watch).adapt(support)
+    return FineTuned(net, replace(tuning, held_out=0.0, steps=best.step), change, watch).adapt(support)
 
 
 def heard(recognition: Recognition, sentences: Sentences, positions: Int[np.ndarray, " n"], batch: int = 16) -> Reached:

@@ -25,6 +25,7 @@ from ..interruption import until_interrupted
 from ..learners.sequence import Change
 from ..learners.sequence_outer import META, MetaLearning, SequenceGrads, joint_gradient
 from ..metrics import cer
+from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL
@@ -73,12 +74,11 @@ def start(experiment: TranscriptionExperiment, spoken: Spoken) -> Recogniser:
     net = new_net(config, train.seed)
     if train.init:
         found = load_recogniser(train.init)
-        own = {name: value.shape for name, value in net.state_dict().items()}
-        theirs = {name: value.shape for name, value in found.net.state_dict().items()}
-        if own != theirs or found.phones != spoken.phones:
+        own, theirs = (one.model_copy(update={"dropout": 0.0}) for one in (config, found.net.config))
+        if own != theirs or found.phones != spoken.phones or found.symbols != UNIVERSAL:
             raise InputError(
-                f"train.init is {train.init}, a network of another shape or with other phones; leave it away or use "
-                "its recogniser section."
+                f"train.init is {train.init}, a network of another shape, front end or alphabet or with other phones; "
+                "leave it away or use its recogniser section."
             )
         net.load_state_dict(found.net.state_dict())
     return net
@@ -103,16 +103,19 @@ def learn(
     """Train a recogniser and leave its folder in ``out``. On Ctrl-C the last step is kept; ``resume`` goes on exactly.
 
     Raises:
-        InputError: ``out`` is taken or holds another experiment; gradients that stay non-finite.
+        InputError: ``out`` is taken or holds another experiment; tasks are asked for and there are none; gradients that
+            stay non-finite.
         KeyboardInterrupt: after the checkpoint was written.
     """
     check_out(experiment, out, resume=resume)
     trainer = _trainer(experiment, start(experiment, spoken))
+    train, meta = experiment.train, _meta(experiment, trainer)
+    if meta is not None or experiment.recogniser.condition:
+        spoken.require_tasks()
     if resume:
         _restore(trainer, out)
     else:
         _claim(experiment, out)
-    train, meta = experiment.train, _meta(experiment, trainer)
     log, skipped_in_a_row = TrainingLog(out, trainer.step), 0
     steps = _steps(experiment, spoken, trainer, meta)
     trainer.net.train()
@@ -136,7 +139,7 @@ def learn(
             if trainer.step % train.checkpoint_every == 0 or last:
                 _save(trainer, out)
     finally:
-        trainer.net.eval()
+        trainer.net.eval().training_dtype = torch.float32
         _save(trainer, out)
         about = _about(experiment, spoken, trainer)
         found = Recognition(trainer.net, UNIVERSAL, out.name, "", about, spoken.phones)
@@ -156,7 +159,8 @@ def _steps(
         seed = [train.seed, trainer.step, 7]
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        change = changing(experiment, spoken.sentences.bank.front_end)
+        heard_as_is = trainer.step < train.plain_share * train.steps
+        change = _unchanged if heard_as_is else changing(experiment, spoken.sentences.bank.front_end)
         if meta is not None and trainer.step >= first_meta:
             meta.step_sizes = {name: value.detach().exp() for name, value in trainer.sizes.items()}
             episodes = [_episode(spoken, experiment, change, rng, generator) for _ in range(experiment.tasks.batch)]
@@ -182,6 +186,10 @@ _ROUND = 64
 def changing(experiment: TranscriptionExperiment, front_end: FrontEnd) -> Change:
     """The recipe's augmentation as a function of a batch."""
     return change_of(experiment.augment, experiment.speed, front_end)
+
+
+def _unchanged(batch: Transcribed, _: torch.Generator) -> Transcribed:
+    return batch
 
 
 def change_of(augment: Any, speed: float, front_end: FrontEnd) -> Change:
@@ -234,6 +242,7 @@ def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
     if not len(positions):
         return None
     positions = positions[np.argsort(spoken.sentences.durations_s(positions), kind="stable")]
+    training = net.training
     net.eval()
     said, heard = [], []
     with torch.no_grad():
@@ -242,7 +251,7 @@ def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
             found = greedy_batch(net(part.inputs, part.lengths), net.out_lengths(part.lengths))
             heard += [UNIVERSAL.decode(ids) for ids in found]
             said += [UNIVERSAL.decode(spoken.sentences.targets[i]) for i in positions[first : first + batch]]
-    net.train()
+    net.train(training)
     return float(cer(said, heard).rate)
 
 
@@ -251,8 +260,7 @@ def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
 
 def _trainer(experiment: TranscriptionExperiment, net: Recogniser) -> Trainer:
     train, learning = experiment.train, experiment.learning
-    fast = train.precision == "bfloat16" or (train.precision == "auto" and torch.cpu._is_avx512_bf16_supported())
-    net.training_dtype = torch.bfloat16 if fast else torch.float32
+    net.training_dtype = training_dtype(train.precision)
     optimizer = torch.optim.AdamW(net.parameters(), lr=train.lr, betas=(0.9, 0.98), weight_decay=train.weight_decay)
     trainer = Trainer(net, optimizer)
     if learning.outer == "meta_sgd":
@@ -268,7 +276,7 @@ def _meta(experiment: TranscriptionExperiment, trainer: Trainer) -> MetaLearning
         return None
     return MetaLearning(
         trainer.net, learning.outer, learning.inner_steps, learning.inner_lr, learning.adapts,
-        multi_step=learning.multi_step,
+        multi_step=learning.multi_step, unit=learning.unit_steps,
     )  # fmt: skip
 
 
@@ -284,7 +292,8 @@ def _apply(trainer: Trainer, grads: SequenceGrads, experiment: TranscriptionExpe
     parameters = dict(trainer.net.named_parameters())
     own = {name: grads.values[name] for name in grads.values if name in parameters}
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad.float()) for grad in own.values()]))
-    if not bool(torch.isfinite(norm)):
+    sound = all(bool(grads.values[name].isfinite().all()) for name in trainer.sizes if name in grads.values)
+    if not sound or not bool(torch.isfinite(norm)):
         trainer.skipped += 1
         return False
     scale = min(1.0, experiment.train.clip / (float(norm) + 1e-12))

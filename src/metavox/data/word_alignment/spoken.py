@@ -6,7 +6,7 @@ The recogniser is handed over by whoever has one, since networks are built on hi
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +25,7 @@ WILD_COST = 0.1
 """What a frame of a word that cannot be written costs more than the best symbol there."""
 
 
+@runtime_checkable
 class Recogniser(Protocol):
     """A trained network with its alphabet, as alignment and transcription take it."""
 

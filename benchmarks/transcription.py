@@ -1,0 +1,212 @@
+"""New languages and new voices from minutes of speech: a base for each that never heard it, then learners side by side.
+
+    python benchmarks/transcription.py train --target malayalam_msc     # one base; about 15 CPU-minutes each
+    python benchmarks/transcription.py adapt --target malayalam_msc     # rows of every learner, minute and draw
+    python benchmarks/transcription.py pool                             # benchmarks/transcription.json
+
+Every base is trained with recipes/transcription.yaml on everything but the target's language (for voices: but the
+speakers that are tested), and without twenty languages of espeak-ng that serve as a test of their own. Learners adapt
+to the same draws and are heard on the same utterances; plans were chosen on parts of two targets that no test holds,
+with as many trials for the baseline as for ours (docs/decisions/0006-transcription.md).
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metavox.config import TranscriptionExperiment, load_recipe
+from metavox.contracts import Utterance
+from metavox.data.corpora import require
+from metavox.data.manifests import load_corpus
+from metavox.data.spoken import select_spoken
+from metavox.data.synth_sentences import SentenceSpec, cached_sentences
+from metavox.evaluation.transcription import TranscriptionProtocol, clusters_of, open_material, score, summary
+from metavox.evaluation.transcription_split import split_corpus
+from metavox.text.symbols import UNIVERSAL
+from metavox.transcription.learning import learn
+from metavox.transcription.models import load_recogniser
+from metavox.transcription.plans import WAYS, adapted_by
+
+HERE = Path(__file__).parent
+RECIPE = HERE.parent / "recipes" / "transcription.yaml"
+CORPORA = (
+    "speechocean_en_l2", "malayalam_msc", "mboshi", "yoruba", "librispeech_test_other_mini", "mandarin_syllables",
+)  # fmt: skip
+WORDS = (
+    "arabic_digits", "bengali_digits", "fsdd_en_digits", "lithuanian_commands", "speech_commands_mini",
+    "spoken_words_zh_en", "wake_words_en",
+)  # fmt: skip
+TARGETS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "malayalam_msc": ("ml", (1, 5, 10)),
+    "mboshi": ("mdw", (1, 5, 10)),
+    "speechocean_en_l2": ("en", (1, 5, 10)),
+    "yoruba": ("yo", (1, 5, 10)),
+    "mandarin_syllables": ("cmn", (1, 4)),
+}
+"""Corpus, the language that its base does without, and the minutes."""
+UNSEEN = (
+    "af", "bs", "cy", "et", "fa", "gd", "haw", "hy", "ja", "kn", "ky", "mi", "mr", "nl", "or", "pt", "sk", "sw", "te",
+    "uk",
+)  # fmt: skip
+"""Synthetic languages that no base hears."""
+VOICES, VOICE_SENTENCES = "voices", 20
+LEARNERS = ("metavox", "fine-tune")
+N_RESAMPLES = 10_000
+
+
+# ---------------------------------------------------------------------------------------------------------------- train
+
+
+def train(target: str, work: Path, overrides: Sequence[str]) -> None:
+    """The base that has not heard a target, in ``work``."""
+    torch.set_num_threads(1)
+    experiment = load_recipe(RECIPE, [*_left_out(target), *overrides])
+    assert isinstance(experiment, TranscriptionExperiment)
+    front_end = experiment.recogniser.front_end
+    spoken = select_spoken(experiment.data, experiment.tasks, front_end, UNIVERSAL, experiment.train.seed)
+    found = learn(experiment, spoken, work / target, report=lambda at: print(at, flush=True))
+    print(
+        json.dumps({"target": target, "validation_cer": found.about["validation_cer"], "cpu_s": found.about["cpu_s"]})
+    )
+
+
+def _left_out(target: str) -> list[str]:
+    named = [f"data.corpora={json.dumps(CORPORA)}", f"data.words={json.dumps(WORDS)}"]
+    if target == VOICES:
+        speakers = sorted(_voices())
+        return [*named, f"data.leave_out_speakers={json.dumps(speakers)}"]
+    if target == "unseen":
+        return named
+    return [*named, f"data.leave_out_languages={json.dumps([TARGETS[target][0]])}"]
+
+
+def _voices() -> dict[str, list[Utterance]]:
+    """Speakers of the L2 corpus with twenty sentences, and these."""
+    members: dict[str, list[Utterance]] = {}
+    for utterance in load_corpus(require("speechocean_en_l2")):
+        members.setdefault(utterance.speaker or "", []).append(utterance)
+    return {speaker: rows for speaker, rows in members.items() if len(rows) >= VOICE_SENTENCES}
+
+
+# ---------------------------------------------------------------------------------------------------------------- adapt
+
+
+def adapt(target: str, work: Path, learners: tuple[str, ...], seeds: int) -> None:
+    """Rows and a summary of one target, in ``work``."""
+    torch.set_num_threads(1)
+    corpus, minutes = (require(target), TARGETS[target][1]) if target in TARGETS else (Path(), (0.0,))
+    if target == "unseen":
+        _unseen(work, learners)
+        return
+    base = load_recogniser(work / target)
+    protocol = TranscriptionProtocol(learners, (0.0, *minutes), seeds)
+    utterances = load_corpus(corpus)
+    split = split_corpus(utterances, protocol.split_seed, protocol.max_test)
+    _leave(work / target, base, utterances, split, protocol)
+
+
+def _unseen(work: Path, learners: tuple[str, ...]) -> None:
+    """Each unseen synthetic language as a target, of the base that heard every real language."""
+    base = load_recogniser(work / VOICES)
+    protocol = TranscriptionProtocol(learners, (0.0, 1.0, 5.0), 1, max_test=60)
+    for folder in cached_sentences(SentenceSpec(languages=UNSEEN)):
+        utterances = load_corpus(folder)
+        split = split_corpus(utterances, protocol.split_seed, protocol.max_test)
+        _leave(work / "unseen" / str(utterances[0].lang), base, utterances, split, protocol)
+
+
+def _leave(out: Path, base: Any, utterances: list[Utterance], split: Any, protocol: TranscriptionProtocol) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    material = open_material(split, protocol, utterances, base)
+    scratch = [name for name, way in WAYS.items() if way.from_scratch]
+    scored = score(
+        base, material, protocol, adapted_by, report=lambda *said: print(*said, flush=True), from_scratch=scratch
+    )
+    found = summary(scored.rows, split, protocol, adapt_seconds=scored.adapt_seconds, seconds=time.time() - started)
+    (out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored.rows))
+    (out / "result.json").write_text(json.dumps(found, ensure_ascii=False, indent=1))
+    print(out.name, json.dumps(found["area"]))
+
+
+# ----------------------------------------------------------------------------------------------------------------- pool
+
+
+def pool(work: Path) -> None:
+    """All targets that were adapted to, each printed, and the gain pooled over them: benchmarks/transcription.json."""
+    targets = [name for name in TARGETS if (work / name / "rows.jsonl").exists()]
+    rows = {name: _rows(work / name / "rows.jsonl") for name in targets}
+    unseen = {path.parent.name: _rows(path) for path in sorted((work / "unseen").glob("*/rows.jsonl"))}
+    found = {
+        "version": version("metavox"),
+        "targets": {name: json.loads((work / name / "result.json").read_text()) for name in targets},
+        "bases": {name: json.loads((work / name / "config.json").read_text())["about"] for name in targets},
+        "pooled": pooled(rows) if rows else None,
+        "unseen_synthetic": {"languages": sorted(unseen), "pooled": pooled(unseen)} if unseen else None,
+    }
+    (HERE / "transcription.json").write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    print(json.dumps({key: found[key] for key in ("pooled", "unseen_synthetic")}, indent=1))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def pooled(rows: dict[str, list[dict[str, Any]]], ours: str = LEARNERS[0], other: str = LEARNERS[1]) -> dict[str, Any]:
+    """Relative gain of the mean area over targets, every target alike; clusters are resampled within each target."""
+    rng = np.random.default_rng(0)
+    sides = [np.stack([_areas(one, name, rng) for name in (ours, other)]) for one in rows.values()]
+    mean = np.mean(sides, 0)  # (2, 1 + N_RESAMPLES)
+    gain = 1 - mean[0] / mean[1]
+    low, high = np.quantile(gain[1:], [0.025, 0.975])
+    each = {name: float(1 - side[0, 0] / side[1, 0]) for name, side in zip(rows, sides, strict=True)}
+    return {
+        "ours": ours, "other": other, "area_ours": float(mean[0, 0]), "area_other": float(mean[1, 0]),
+        "relative_gain": float(gain[0]), "relative_gain_ci95": [float(low), float(high)], "by_target": each,
+        "worst": min(each, key=lambda name: each[name]), "n_resamples": N_RESAMPLES,
+    }  # fmt: skip
+
+
+def _areas(rows: list[dict[str, Any]], learner: str, rng: np.random.Generator) -> np.ndarray:
+    """The area of a learner, and those of resampled clusters; the draws are alike for every learner of a target."""
+    own = sorted(
+        (row for row in rows if row["learner"] == learner and row["minutes"] > 0),
+        key=lambda row: (row["minutes"], row["seed"], row["id"]),
+    )
+    clusters, _ = clusters_of(own)
+    names, codes = np.unique(clusters, return_inverse=True)
+    errors = np.bincount(codes, [row["char_errors"] for row in own])
+    chars = np.bincount(codes, [row["chars"] for row in own])
+    seed = int(np.random.default_rng(len(names)).integers(2**32))  # the same for both sides
+    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), N_RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(names))), weights])
+    return (weights @ errors) / (weights @ chars)
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=["train", "adapt", "pool"])
+    parser.add_argument("--target", choices=[*TARGETS, VOICES, "unseen"])
+    parser.add_argument("--work", type=Path, default=Path("exp/transcription"))
+    parser.add_argument("--learner", action="append", choices=list(WAYS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("overrides", nargs="*")
+    asked = parser.parse_args()
+    if asked.do == "train":
+        train(asked.target, asked.work, asked.overrides)
+    elif asked.do == "adapt":
+        adapt(asked.target, asked.work, tuple(asked.learner or LEARNERS), asked.seeds)
+    else:
+        pool(asked.work)
+
+
+if __name__ == "__main__":
+    main()
