@@ -1,4 +1,4 @@
-"""Networks that spell, of a few thousand weights, and utterances for them: every symbol is a shape over the mel bins."""
+"""Networks that spell, of a few thousand weights, and utterances: every symbol is a shape over the mel bins."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from metavox.transcription.models import new_net
 
 FRONT_END = LISTENING.model_copy(update={"n_mels": 12})
 CONFIG = RecogniserConfig(
-    front_end=FRONT_END, channels=16, blocks=2, kernel=3, dim=12, heads=2, dropout=0.0, n_symbols=6
+    front_end=FRONT_END, channels=16, blocks=2, reduction=4, kernel=3, dim=12, heads=2, dropout=0.0, n_symbols=6
 )
 FRAMES_A_SYMBOL = 8
 
@@ -36,7 +36,9 @@ def texts_of(n: int, seed: int = 0, n_symbols: int = 6, longest: int = 4) -> lis
     return [tuple(torch.randint(1, n_symbols, (count,), generator=generator).tolist()) for count in counts]
 
 
-def utterances(n: int = 6, seed: int = 0, texts: Sequence[tuple[int, ...]] | None = None, **options: Any) -> Transcribed:
+def utterances(
+    n: int = 6, seed: int = 0, texts: Sequence[tuple[int, ...]] | None = None, **options: Any
+) -> Transcribed:
     """Each symbol for 8 frames with 2 of rest and a little noise; float32, padded with zeros."""
     texts = texts_of(n, seed, **options) if texts is None else texts
     generator = torch.Generator().manual_seed(seed + 1000)
@@ -83,7 +85,9 @@ def equal(one: State, other: State) -> bool:
 def close(one: State, other: State, tolerance: float = 1e-10) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def talk(

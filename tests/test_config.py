@@ -1,6 +1,8 @@
 """Experiments: what is read, what is refused, and whether the sentence helps."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from metavox.config import Experiment, load_experiment
+from metavox.config import Experiment, TranscriptionExperiment, load_experiment, load_recipe
 from metavox.contracts import InputError
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "recipes"
+TRANSCRIPTION = FOLDER / "transcription.yaml"
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if isinstance(load_recipe(path), Experiment))
 
 
 def recipe(tmp_path: Path, text: str | bytes) -> Path:
@@ -20,9 +24,9 @@ def recipe(tmp_path: Path, text: str | bytes) -> Path:
     return path
 
 
-def refused(path: Path, *overrides: str) -> str:
+def refused(path: Path, *overrides: str, load: Callable[..., Any] = load_experiment) -> str:
     with pytest.raises(InputError) as caught:
-        load_experiment(path, overrides)
+        load(path, overrides)
     text = str(caught.value)
     assert "\n" not in text
     assert text.endswith((".", "?"))
@@ -30,7 +34,9 @@ def refused(path: Path, *overrides: str) -> str:
 
 
 def test_there_are_recipes() -> None:
-    assert RECIPES
+    assert FOLDER / "commands.yaml" in RECIPES
+    assert TRANSCRIPTION not in RECIPES
+    assert len(list(FOLDER.rglob("*.yaml"))) > len(RECIPES)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -224,3 +230,115 @@ def test_axes_are_read_as_products_and_written_the_same(tmp_path: Path) -> None:
 )
 def test_tasks_that_cannot_be_made_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refused(recipe(tmp_path, text))
+
+
+# ------------------------------------------------------------------------------------------------------ transcription
+
+
+def test_the_recipe_for_transcription_loads_and_is_complete() -> None:
+    found = load_recipe(TRANSCRIPTION)
+    assert isinstance(found, TranscriptionExperiment)
+    assert found.data.corpora
+    assert found.data.synth is not None
+    assert TranscriptionExperiment.model_validate(found.model_dump(mode="json")) == found
+    assert (
+        TranscriptionExperiment.model_validate(yaml.safe_load(yaml.safe_dump(found.model_dump(mode="json")))) == found
+    )
+
+
+def test_the_languages_of_the_recipe_can_be_spoken() -> None:
+    from metavox.data.synth_sentences import SentenceSpec, spoken_languages
+
+    found = load_recipe(TRANSCRIPTION)
+    assert isinstance(found, TranscriptionExperiment)
+    assert set(SentenceSpec.model_validate(found.data.synth).languages) <= set(spoken_languages())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "recogniser: {}",
+        "recogniser: {channels: 16}\ndata: {corpora: [a]}",
+        "learning: {outer: joint}",
+        "train: {steps: 3}\nlearning: {}",
+    ],
+)
+def test_a_section_of_its_own_makes_it_a_recipe_for_transcription(tmp_path: Path, text: str) -> None:
+    path = recipe(tmp_path, text)
+    assert isinstance(load_recipe(path), TranscriptionExperiment)
+    said = refused(path)
+    assert said == f"Recipe {path} trains a recogniser; name one with a model section, such as commands.yaml."
+
+
+def test_overrides_reach_a_recipe_for_transcription(tmp_path: Path) -> None:
+    found = load_recipe(
+        recipe(tmp_path, "recogniser:\n"),
+        [
+            "recogniser.channels=32",
+            "tasks.axis=speaker",
+            "speed=0.0",
+            "augment.noise_share=0",
+            "recogniser.front_end.n_mels=80",
+        ],
+    )
+    assert isinstance(found, TranscriptionExperiment)
+    assert (found.recogniser.channels, found.tasks.axis, found.speed) == (32, "speaker", 0.0)
+    assert found.recogniser.front_end.n_mels == 80
+    assert isinstance(load_recipe(recipe(tmp_path, ""), ["recogniser.channels=32"]), TranscriptionExperiment)
+    assert isinstance(load_recipe(recipe(tmp_path, ""), ["train.steps=32"]), Experiment)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "neighbour"),
+    [
+        ("recogniser: {chanels: 8}", "recogniser.chanels", "recogniser.channels"),
+        ("recogniser: {front_end: {n_mel: 8}}", "recogniser.front_end.n_mel", "recogniser.front_end.n_mels"),
+        ("recogniser: {}\nlerning: {outer: joint}", "lerning", "learning"),
+        ("recogniser: {}\ntrain: {stepz: 3}", "train.stepz", "train.steps"),
+        ("recogniser: {}\ntasks: {axes: speaker}", "tasks.axes", "tasks.axis"),
+        ("recogniser: {}\ndata: {leave_out_language: [ml]}", "data.leave_out_language", "data.leave_out_languages"),
+        ("recognizer: {channels: 8}", "recognizer", "recogniser"),
+        ("recogniser_: {channels: 8}\ntrain: {steps: 3}", "recogniser_", "recogniser"),
+    ],
+)
+def test_an_unknown_key_of_transcription_names_its_neighbour(
+    tmp_path: Path, text: str, key: str, neighbour: str
+) -> None:
+    said = refused(recipe(tmp_path, text), load=load_recipe)
+    assert f"unknown key {key}; did you mean {neighbour}?" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recogniser: {channels: 4}", "recogniser.channels is 4: input should be greater than or equal to 8"),
+        ("recogniser: {body: transformer}", "recogniser.body is 'transformer'"),
+        ("recogniser: {reduction: 5}", "recogniser.reduction is 5"),
+        ("recogniser: {dropout: .nan}", "recogniser.dropout is nan"),
+        ("recogniser: 3", "recogniser is 3"),
+        ("recogniser: {}\nmodel: {}", "unknown key model; known keys are recogniser, data, augment, speed"),
+        ("recogniser: {}\nspeed: 0.6", "speed is 0.6: input should be less than or equal to 0.5"),
+        ("recogniser: {}\ntasks: {axis: word}", "tasks.axis is 'word'"),
+        ("recogniser: {}\nlearning: {outer: imaml}", "learning.outer is 'imaml'"),
+        ("recogniser: {}\ndata: {corpora: malayalam_msc}", "data.corpora is 'malayalam_msc'"),
+        ("recogniser: {}\ndata: {validation_share: 0}", "data.validation_share is 0"),
+        ("recogniser: {}\ntrain: {batch_s: 0}", "train.batch_s is 0"),
+    ],
+)
+def test_what_cannot_be_used_for_transcription_is_refused_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+    path = recipe(tmp_path, text)
+    found = refused(path, load=load_recipe)
+    assert said in found
+    assert str(path) in found
+
+
+def test_a_recipe_for_words_with_a_slip_is_one_for_words_still(tmp_path: Path) -> None:
+    said = refused(recipe(tmp_path, "model: {}\nlearning: {outer: joint}"), load=load_recipe)
+    assert "unknown key learning; did you mean" in said
+    said = refused(recipe(tmp_path, "episodes: {ways: 3}\nrecognizer: {}"), load=load_recipe)
+    assert "unknown key recognizer; known keys are model" in said
+
+
+def test_an_experiment_of_transcription_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        TranscriptionExperiment().recogniser.channels = 3  # type: ignore[misc]

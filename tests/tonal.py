@@ -29,7 +29,7 @@ LETTERS = "bdfhkm"
 DIALECT = str.maketrans("bdfhkm", "dbhfmk")
 FRONT_END = LISTENING.model_copy(update={"n_mels": 24})
 CONFIG = RecogniserConfig(front_end=FRONT_END, channels=16, blocks=2, reduction=4, kernel=3, dim=24, dropout=0.0)
-PLAN = Plan(Tuning(steps=100, lr=1e-2, batch_frames=800, n_looks=4), augment=False, held_out=0.0)
+PLAN = Plan(Tuning(steps=40, lr=2e-2, batch_frames=800, n_looks=4), augment=False, held_out=0.0)
 """Enough for the dialect."""
 
 

@@ -133,6 +133,8 @@ def test_what_is_printed_is_json_and_what_is_written_are_its_rows(
     assert found["normalisation"].startswith("Texts were brought to Unicode NFC")
     assert set(found["adapt_seconds"]) == {"metavox", "fine-tune", "scratch"}
     assert set(found["adapt_seconds"]["scratch"]) == {"0.2", "0.4"}
+    assert found["plans"]["scratch"]["from_scratch"] is True
+    assert found["plans"]["metavox"]["plan"]["tuning"]["steps"] == plans.WAYS["metavox"].plan.tuning.steps
     assert [("versus" in point, "p_holm" in point) for point in found["area"]] == [(False,) * 2, *[(True,) * 2] * 2]
     again = evaluate(*ASK, "--corpus", str(shelf / "tones"), *compared, "--json")
     other = json.loads(again.out)

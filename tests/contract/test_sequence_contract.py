@@ -13,7 +13,7 @@ from torch import Tensor
 from metavox.checkpoint import read_tensors, write_tensors
 from metavox.contracts import Learner, State, Transcribed
 from metavox.learners.sequence import FineTuned, Tuning, spelled
-from metavox.learners.sequence_outer import META, MetaLearning
+from metavox.learners.sequence_outer import META, MetaLearning, unit_gradient
 from metavox.losses import ctc_loss
 from metavox.nets.recogniser import Recogniser
 from metavox.transcription.plans import WAYS
@@ -145,12 +145,21 @@ TASKS = [(double(utterances(2, 1)), double(utterances(3, 2))), (double(utterance
 LR = 0.1
 
 
-def unrolled(net: Recogniser, outer: str, n_steps: int, adapts: tuple[str, ...], multi_step: bool) -> dict[str, Tensor]:
+def unrolled(
+    net: Recogniser,
+    outer: str,
+    n_steps: int,
+    adapts: tuple[str, ...],
+    multi_step: bool = False,
+    *,
+    unit: bool = False,
+    lr: float = LR,
+) -> dict[str, Tensor]:
     """Finn et al. 2017 and what came of it, by autograd through plain loops."""
     named = dict(net.named_parameters())
     moving = [name for name in named if any(fnmatchcase(name, pattern) for pattern in adapts)]
     sizes = {
-        name: [torch.tensor(LR, dtype=torch.float64, requires_grad=True) for _ in range(n_steps)] for name in moving
+        name: [torch.tensor(lr, dtype=torch.float64, requires_grad=True) for _ in range(n_steps)] for name in moving
     }
     leaves = [*named.values(), *(size for name in moving for size in sizes[name])]
     total = [torch.zeros_like(leaf) for leaf in leaves]
@@ -160,7 +169,8 @@ def unrolled(net: Recogniser, outer: str, n_steps: int, adapts: tuple[str, ...],
         for step in range(n_steps):
             at = [fast[name] for name in moving]
             grads = torch.autograd.grad(nats(net, fast, support), at, create_graph=outer == "maml")
-            for name, grad in zip(moving, grads, strict=True):
+            for name, found in zip(moving, grads, strict=True):
+                grad = found / found.square().mean().sqrt() if unit else found
                 fast[name] = fast[name] - sizes[name][step] * (grad if outer == "maml" else grad.detach())
             seen.append(nats(net, fast, query))
         if outer == "reptile":
@@ -192,6 +202,22 @@ def test_a_meta_gradient_is_that_of_the_loop_written_by_hand(
     if outer == "maml":  # and the second derivative is no small thing here
         first = unrolled(net, "fomaml", 3, adapts, multi_step)
         assert float((first["head.weight"] - expected["head.weight"]).norm() / expected["head.weight"].norm()) > 1e-3
+
+
+@pytest.mark.parametrize("outer", META)
+def test_slopes_of_unit_length_are_those_of_the_loop_written_by_hand(outer: str) -> None:
+    """Every value moves by ``lr`` in the root mean square, whatever its gradient."""
+    net = net_of(channels=8, blocks=1, dim=8).double()
+    found = MetaLearning(net, outer, 2, 1e-2, unit=True).gradient(TASKS).values
+    expected = unrolled(net, outer, 2, ("*",), unit=True, lr=1e-2)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].flatten(), value.flatten(), rtol=1e-7, atol=1e-9, msg=name)
+
+
+def test_a_value_that_nothing_reaches_has_a_unit_slope_of_nothing() -> None:
+    assert not bool(unit_gradient("x", torch.zeros(3, 4)).any())
+    tiny = torch.tensor([3e-9, -4e-9])
+    torch.testing.assert_close(unit_gradient("x", tiny), tiny / 12.5e-18**0.5, rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])

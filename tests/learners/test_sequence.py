@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from metavox.contracts import InputError, State, Transcribed
 from metavox.data.sentences import padded
 from metavox.learners.sequence import (
     AUXILIARY,
+    ENCODING,
     FineTuned,
     Look,
     Tuning,
@@ -154,7 +156,9 @@ def test_adapting_lowers_the_loss_until_unheard_texts_are_spelled() -> None:
     assert learner.loss(state, unheard) < 0.2 * learner.loss({}, unheard)
     output = learner.predict(state, unheard)
     assert output.lengths is not None
-    spelled_right = sum(a == b for a, b in zip(greedy_batch(output.scores, output.lengths), texts_of(12, 1), strict=True))
+    spelled_right = sum(
+        a == b for a, b in zip(greedy_batch(output.scores, output.lengths), texts_of(12, 1), strict=True)
+    )
     assert spelled_right >= 9
 
 
@@ -338,6 +342,45 @@ def test_values_that_are_not_finite_end_it_with_a_remedy() -> None:
         FineTuned(net_of(), Tuning(steps=30, lr=1e30, warmup=1)).adapt(utterances())
 
 
+# ------------------------------------------------------------------------------------------------------ an encoding
+
+
+def test_an_encoding_of_what_is_learned_from_is_heard_and_adapted() -> None:
+    net, support = net_of(condition=4, dropout=0.0).double(), double(utterances(8))
+    tuning = replace(QUICK, condition=True, batch_frames=ALL, held_out=0.25)
+    learner = FineTuned(net, replace(tuning, lr=1e-9, warmup=1, held_out=0.0))
+    state = learner.adapt(support)
+    assert set(state) == set(adapted_values(net, ("*",))) | {ENCODING}
+    with torch.no_grad():
+        own = net.encoding(support.inputs, support.lengths)
+        # It has moved, though by next to nothing.
+        torch.testing.assert_close(state[ENCODING], own, rtol=0, atol=1e-7)
+        assert not torch.equal(state[ENCODING], own)
+        expected = net(support.inputs, support.lengths, own)
+    torch.testing.assert_close(learner.predict(state, support).scores, expected, rtol=0, atol=1e-4)
+    _, kept = held_and_kept(support, tuning)
+    found: list[int] = []
+    encoding = net.encoding
+    net.encoding = lambda inputs, lengths: found.append(len(inputs)) or encoding(inputs, lengths)
+    FineTuned(net, tuning).adapt(support)
+    assert found == [len(kept)]
+
+
+def test_the_encoding_of_many_batches_is_their_mean_by_frames() -> None:
+    net, support = net_of(condition=4).double(), double(utterances(8))
+    state = FineTuned(net, Tuning(steps=1, lr=1e-12, condition=True, batch_frames=60)).adapt(support)
+    parts = batches_of(support, 60, None)
+    assert len(parts) > 2
+    with torch.no_grad():
+        each = [net.encoding(part.inputs, part.lengths) * part.lengths.sum() for part in parts]
+    torch.testing.assert_close(state[ENCODING], sum(each) / support.lengths.sum(), rtol=1e-6, atol=1e-9)
+
+
+def test_a_network_without_conditioning_hears_none() -> None:
+    found, plain = (FineTuned(net_of(), replace(QUICK, condition=c)).adapt(utterances()) for c in (True, False))
+    assert equal(found, plain)
+
+
 # -------------------------------------------------------------------------------------------------------- what costs
 
 
@@ -392,8 +435,8 @@ def test_batches_hold_everything_once_within_the_limit(lengths: list[int], limit
         assert part.lengths.tolist() == [lengths[int(i) - 1] for i in known_by(part)]
     if seed is None:
         assert [n for part in found for n in part.lengths.tolist()] == sorted(lengths)
-        joined = zip(found, found[1:], strict=False)  # and no batch could have taken the first of the next
-        assert all((len(a) + 1) * int(b.lengths[0]) > limit for a, b in joined)
+        # And no batch could have taken the first of the next.
+        assert all((len(a) + 1) * int(b.lengths[0]) > limit for a, b in pairwise(found))
 
 
 def test_batches_are_of_like_lengths_and_come_in_another_order_each_time() -> None:

@@ -14,6 +14,9 @@ from metavox.nets.recogniser import Recogniser
 
 BODIES: dict[str, dict[str, Any]] = {
     "temporal": {},
+    "halved": {"reduction": 8, "n_phones": 4},
+    "halved-late": {"reduction": 8, "blocks": 5, "early": 2, "condition": 5},
+    "halved-conformer": {"reduction": 8, "body": "conformer"},
     "condition": {"condition": 5},
     "adapter": {"adapter": 3},
     "both": {"condition": 5, "adapter": 3, "n_phones": 4},
@@ -72,7 +75,7 @@ def test_padding_and_companions_never_change_a_result(net: Recogniser, garbage: 
 
 
 def test_phones_hear_neither_padding_nor_companions() -> None:
-    for name in ("both", "conformer"):
+    for name in ("both", "conformer", "halved"):
         net, batch = spoken_to(net_of(**BODIES[name])), wider(speech(), 5, garbage=True)
         with torch.no_grad():
             scores, phones = net.with_phones(batch.inputs, batch.lengths)
@@ -91,16 +94,17 @@ def test_a_gain_and_a_channel_are_taken_off(net: Recogniser) -> None:
         exactly(net(batch.inputs + channel, batch.lengths), net(batch.inputs, batch.lengths))
 
 
+@pytest.mark.parametrize("reduction", [4, 8])
 @pytest.mark.parametrize("length", range(1, 51))
-def test_every_length_has_as_many_frames_as_it_says(length: int) -> None:
-    net, batch = net_of(n_phones=3), speech(1, length)
+def test_every_length_has_as_many_frames_as_it_says(length: int, reduction: int) -> None:
+    net, batch = net_of(n_phones=3, reduction=reduction), speech(1, length)
     inputs = batch.inputs.float()
     with torch.no_grad():
         scores, phones = net.with_phones(inputs, batch.lengths)
         hidden, middle = net.hidden(inputs, batch.lengths)
     n_frames = int(net.out_lengths(batch.lengths))
-    assert n_frames == 4 * -(-length // 8) == scores.shape[1] == phones.shape[1]
-    assert 2 * hidden.shape[2] == 2 * middle.shape[2] == n_frames
+    assert n_frames == reduction // 2 * -(-length // reduction) == scores.shape[1] == phones.shape[1]
+    assert hidden.shape[2] == middle.shape[2] == n_frames // (reduction // 2)
     assert net.frame_s == pytest.approx(0.02)
     torch.testing.assert_close(scores.exp().sum(-1), torch.ones(1, n_frames))
 
@@ -133,7 +137,7 @@ def test_adapters_change_nothing_at_the_start() -> None:
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(5)), n_more=st.integers(0, 9), garbage=st.booleans())
 def test_an_encoding_depends_on_neither_order_nor_padding(order: list[int], n_more: int, garbage: bool) -> None:
-    net, batch = spoken_to(net_of(condition=5)), speech(5)
+    net, batch = spoken_to(net_of(condition=5, reduction=8 if garbage else 4)), speech(5)
     other = wider(rows(batch, order), n_more, garbage=garbage)
     with torch.no_grad():
         found = net.encoding(batch.inputs, batch.lengths)
@@ -142,9 +146,10 @@ def test_an_encoding_depends_on_neither_order_nor_padding(order: list[int], n_mo
     assert float(found.abs().max()) < 1
 
 
-def test_an_encoding_is_the_mean_of_all_frames_and_not_of_utterances() -> None:
+@pytest.mark.parametrize("reduction", [4, 8])
+def test_an_encoding_is_the_mean_of_all_frames_and_not_of_utterances(reduction: int) -> None:
     """So it is the same whether a support set comes as few long or many short takes of like sounds."""
-    net = spoken_to(net_of(condition=5))
+    net = spoken_to(net_of(condition=5, reduction=reduction))
     batch = speech(3)
     with torch.no_grad():
         total, n_frames = torch.zeros(16, dtype=torch.float64), 0
@@ -255,16 +260,30 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(changes: dict[str, Any], 
     assert str(caught.value).count(".") <= 3
 
 
+@pytest.mark.parametrize("reduction", [4, 8])
 @pytest.mark.parametrize("dim", [8, 9])
-def test_any_size_of_what_the_heads_read_will_do(dim: int) -> None:
+def test_any_size_of_what_the_heads_read_will_do(dim: int, reduction: int) -> None:
     batch = utterances()
-    scores, phones = net_of(dim=dim, n_phones=3).with_phones(batch.inputs, batch.lengths)
+    scores, phones = net_of(dim=dim, n_phones=3, reduction=reduction).with_phones(batch.inputs, batch.lengths)
     assert scores.shape[:2] == phones.shape[:2]
 
 
-def test_both_halves_of_a_frame_are_their_own() -> None:
-    """One frame of 40 ms becomes two of 20 ms that need not say the same."""
-    batch = utterances()
+@pytest.mark.parametrize("reduction", [4, 8])
+def test_all_parts_of_a_frame_are_their_own(reduction: int) -> None:
+    """One frame of the body becomes two or four of 20 ms that need not say the same."""
+    batch, n_parts = utterances(), reduction // 2
     with torch.no_grad():
-        scores = net_of()(batch.inputs, batch.lengths)
-    assert not torch.allclose(scores[:, ::2], scores[:, 1::2], atol=1e-2)
+        scores = net_of(reduction=reduction)(batch.inputs, batch.lengths)
+    parts = [scores[:, i::n_parts] for i in range(n_parts)]
+    for i in range(n_parts):
+        assert all(not torch.allclose(parts[i], parts[j], atol=1e-2) for j in range(i))
+
+
+@pytest.mark.parametrize(("blocks", "early", "at_full"), [(1, 2, 0), (2, 2, 0), (5, 2, 2), (5, 0, 0), (6, 9, 3)])
+def test_blocks_before_the_halving_hear_twice_as_many_frames(blocks: int, early: int, at_full: int) -> None:
+    net, batch = net_of(reduction=8, blocks=blocks, early=early), speech(2, 40)
+    seen: list[int] = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[2]))
+    net(batch.inputs.float(), batch.lengths)
+    assert seen == [10] * at_full + [5] * (blocks - at_full)

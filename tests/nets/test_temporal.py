@@ -24,9 +24,7 @@ def block_of(condition: int = 0, adapter: int = 0, seed: int = 0) -> TemporalBlo
 
 
 def frames(n_items: int = 2, n_frames: int = 7, seed: int = 1) -> Tensor:
-    return torch.randn(
-        n_items, CHANNELS, n_frames, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.randn(n_items, CHANNELS, n_frames, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def norm_by_hand(frame: Tensor, weight: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ def test_a_sure_blank_parts_equal_neighbours() -> None:
 
 
 def test_a_prefix_that_comes_back_into_the_beam_is_one_text() -> None:
-    for seed in range(40):
-        found = prefix_beam(posteriors(12, 4, seed, sharpness=0.7), beam=3, prune=0.0)
+    for seed in range(25):
+        found = prefix_beam(posteriors(20, 3, seed), beam=8, prune=0.0)
         assert len({each.ids for each in found}) == len(found)
 
 

@@ -1,9 +1,10 @@
 """``metavox adapt``: a recogniser learns a language or a voice from a few minutes of transcribed recordings."""
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,16 +22,19 @@ class AlphabetName(StrEnum):
     native = "native"
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL] CORPUS",
+        help="Folder of a model, or what `metavox adapt` wrote; without one the bundled metavox/asr-small. Then "
+        "transcribed recordings: a folder, or a name in METAVOX_DATA.",
+        show_default=False,
+    ),
+]
+
+
 def adapt(
-    model_and_corpus: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL] CORPUS",
-            help="Folder of a model, or what `metavox adapt` wrote; without one the bundled metavox/asr-small. Then "
-            "transcribed recordings: a folder, or a name in METAVOX_DATA.",
-            show_default=False,
-        ),
-    ] = None,
+    model_and_corpus: Names = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the adapted model.", show_default=False)] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Minutes of the recordings to use, drawn at random.", show_default="all")
@@ -70,23 +74,27 @@ def adapt(
             raise InputError("--undo names the only folder that is needed; leave MODEL, CORPUS and --out away.")
         _undo(undo, json_out)
         return
-    model, corpus = _split(model_and_corpus or [])
+    _adapt(
+        model_and_corpus or [],
+        out,
+        (minutes, None if alphabet is None else alphabet.value, lang, unlabelled, suggest, max_forgetting, seed),
+        threads,
+        json_out,
+    )
+
+
+def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: int | None, json_out: bool) -> None:
+    model, corpus = _split(names)
     if out is None:
         raise InputError("Nothing says where the adapted model goes; add --out FOLDER.")
     import torch
 
-    from ..data.corpora import locate
     from ..transcription.keeping import check_out, save_kept
     from ..transcription.session import Options
 
     if threads is not None:
         torch.set_num_threads(threads)
-    letters: Literal["roman", "native"] | None = None
-    if alphabet is not None:
-        letters = "native" if alphabet is AlphabetName.native else "roman"
-    if unlabelled is not None:
-        unlabelled = locate(str(unlabelled)) or unlabelled
-    options = Options(minutes, letters, lang, unlabelled, suggest, max_forgetting, seed)
+    options = Options(*asked)
     check_out(out)  # before anything is computed
     found = _adapted(model, corpus, options)
     n_bytes = save_kept(out, found.recognition)
@@ -121,7 +129,7 @@ def _undo(folder: Path, json_out: bool) -> None:
 
 
 def _adapted(model: str, corpus: str, options: "Options") -> "Adaptation":
-    from ..data.corpora import require
+    from ..data.corpora import locate, require
     from ..data.manifests import load_corpus
     from ..runtime.segments import file_blocks, stretches
     from ..transcription.models import load_recogniser
@@ -129,6 +137,8 @@ def _adapted(model: str, corpus: str, options: "Options") -> "Adaptation":
     from ..transcription.session import adapt_recogniser
     from .progress import bars
 
+    if options.unlabelled is not None:
+        options = replace(options, unlabelled=locate(str(options.unlabelled)) or options.unlabelled)
     utterances = load_corpus(require(corpus))
     base = load_recogniser(model)
     with bars() as report:

@@ -109,11 +109,13 @@ def _scored(
 def _about(
     base: "Recognition", corpora: Sequence[str], test_corpus: str | None, split: "Split", scored: "Scored"
 ) -> dict[str, Any]:
+    from dataclasses import asdict
     from importlib.metadata import version
 
     from ..data.corpora import require
     from ..text.languages import iso_639_3
     from ..text.normalise import NORMALISATION
+    from ..transcription.plans import WAYS
 
     heard = [*split.pool, *split.test]
     languages = sorted({u.lang for u in heard if u.lang})
@@ -130,6 +132,7 @@ def _about(
         "normalisation": NORMALISATION,
         "alphabet": base.symbols.alphabet,
         "version": version("metavox"),
+        "plans": {learner: asdict(WAYS[learner]) for learner in scored.adapt_seconds},
         "adapt_seconds": scored.adapt_seconds,
     }
 

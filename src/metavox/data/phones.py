@@ -17,7 +17,7 @@ _DROPPED = "ːˑʰʲʷˈˌ"
 
 
 def pronounced(utterances: Sequence[Utterance], n_workers: int = 2) -> list[tuple[str, ...]]:
-    """Phones of each utterance; () where espeak-ng does not speak its language, or switches to another.
+    """Phones of each utterance; () where it has no text, espeak-ng does not speak its language or switches to another.
 
     Raises:
         InputError: espeak-ng is not installed.
@@ -25,7 +25,7 @@ def pronounced(utterances: Sequence[Utterance], n_workers: int = 2) -> list[tupl
     by_language: dict[str, list[int]] = {}
     for position, utterance in enumerate(utterances):
         lang = utterance.lang or ""
-        if lang in LANGUAGES and not LANGUAGES[lang].left_out:
+        if lang in LANGUAGES and _speakable(utterance.text):
             by_language.setdefault(lang, []).append(position)
     found: list[tuple[str, ...]] = [()] * len(utterances)
 
@@ -43,6 +43,11 @@ def pronounced(utterances: Sequence[Utterance], n_workers: int = 2) -> list[tupl
     with ThreadPoolExecutor(max(1, n_workers)) as pool:
         list(pool.map(read, by_language))
     return found
+
+
+def _speakable(text: str) -> bool:
+    """Whether there is something to say; a zero would end the text, and half a surrogate pair is no character."""
+    return bool(text.strip()) and not any(char == "\0" or unicodedata.category(char) == "Cs" for char in text)
 
 
 def phones_of(ipa: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from ..config import validated
 from ..config.transcription import SentencesConfig, TaskAxisConfig
-from ..contracts import FrontEnd, InputError
+from ..contracts import FrontEnd, InputError, Utterance
 from ..text.languages import iso_639_3, primary
 from ..text.symbols import Symbols
 from .axes import along
@@ -29,16 +29,16 @@ class Spoken:
     """What a recogniser learns from: utterances of three kinds, and some that no step sees."""
 
     sentences: Sentences
-    kinds: Sequence[Int[np.ndarray, " n"]]
+    kinds: Sequence[Int[np.ndarray, " _"]]
     """Positions of ``KINDS``."""
     shares: Sequence[float]
     """Of the seconds, by kind."""
-    held_out: Int[np.ndarray, " n"]
+    held_out: Int[np.ndarray, " _"]
     phones: tuple[str, ...]
     """What the auxiliary head spells, in the order of its outputs after the blank."""
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    groups: Sequence[Int[np.ndarray, " n"]] = field(default=())
+    groups: Sequence[Int[np.ndarray, " _"]] = field(default=())
     """Utterances that share a value of the task's axis, for meta-training and conditioning."""
 
     def batches(self, batch_s: float, rng: np.random.Generator) -> Iterator[Int[np.ndarray, " b"]]:
@@ -65,9 +65,10 @@ class Spoken:
     def _chances(self) -> Float[np.ndarray, " g"]:
         """How likely each group is drawn: kinds by their shares of the seconds, groups of a kind alike."""
         synthetic = np.asarray([np.isin(group[0], self.kinds[-1]) for group in self.groups])
-        share = self.shares[-1] / (self.shares[0] + self.shares[-1])
-        if synthetic.all() or not synthetic.any() or not 0 < share < 1:
+        total = self.shares[0] + self.shares[-1]
+        if synthetic.all() or not synthetic.any() or not total:
             return np.full(len(self.groups), 1 / len(self.groups))
+        share = self.shares[-1] / total
         return np.where(synthetic, share / synthetic.sum(), (1 - share) / (~synthetic).sum())
 
     def task(
@@ -145,9 +146,10 @@ def select_spoken(
     usable[held_out] = False
     kinds = [np.flatnonzero(usable & (kind_of == k)) for k in range(len(KINDS))]
     left = int((~usable).sum()) - len(held_out)
-    notes = (f"{left} of {len(bank)} utterances are left out (language, speaker, length or text).",) if left else ()
+    notes = [f"{left} of {len(bank)} utterances are left out (language, speaker, length or text)."] if left else []
+    notes += _nowhere(bank.utterances, config)
     groups = _groups(sentences, np.flatnonzero(usable & (kind_of != 1)), tasks)
-    return Spoken(sentences, kinds, _shares(kinds, config), held_out, tuple(known), absent, notes, groups)
+    return Spoken(sentences, kinds, _shares(kinds, config), held_out, tuple(known), absent, tuple(notes), groups)
 
 
 def _paths(config: SentencesConfig, report: Report | None) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
@@ -183,9 +185,20 @@ def _written(symbols: Symbols, text: str, lang: str | None) -> tuple[int, ...]:
 
 def _left_out(lang: str | None, config: SentencesConfig) -> bool:
     """Whether a language is among those that are left out, by whichever of its codes."""
-    return bool(lang) and any(
-        (iso_639_3(lang) or primary(lang)) == (iso_639_3(code) or primary(code)) for code in config.leave_out_languages
-    )
+    return any(_same_language(lang, code) for code in config.leave_out_languages)
+
+
+def _same_language(lang: str | None, code: str) -> bool:
+    return bool(lang) and (iso_639_3(lang) or primary(lang)) == (iso_639_3(code) or primary(code))
+
+
+def _nowhere(utterances: Sequence[Utterance], config: SentencesConfig) -> list[str]:
+    """What is to be left out and is not there, which may be a slip of the pen."""
+    langs, speakers = {u.lang for u in utterances}, {u.speaker for u in utterances}
+    langs |= set((config.synth or {}).get("languages", ()))
+    odd = [c for c in config.leave_out_languages if not any(_same_language(lang, c) for lang in langs)]
+    odd += [name for name in config.leave_out_speakers if name not in speakers]
+    return [f"No utterance is of {name}, which is to be left out." for name in odd]
 
 
 def _usable(bank: Bank, targets: Sequence[tuple[int, ...]]) -> np.ndarray:

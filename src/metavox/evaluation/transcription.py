@@ -43,6 +43,10 @@ INTERVALS = (
     "percentiles taken further out as Student's t asks for so many clusters; they speak of other test speakers or "
     "sentences, and not of other draws of the support."
 )
+COUNTING = (
+    "Errors are substitutions, deletions and insertions over what was said, pooled over utterances and draws; a space is "
+    "a character, except in languages where spaces mark no words, in which spaces and word errors are left out."
+)
 
 
 @dataclass(frozen=True)
@@ -350,6 +354,7 @@ def summary(rows: Sequence[Row], split: Split, protocol: TranscriptionProtocol, 
         "n_shared_speakers": split.n_shared_speakers,
         "clustered_by": clustered_by,
         "n_clusters": len(set(clusters.tolist())),
+        "counting": COUNTING,
         "intervals": INTERVALS,
         "n_resamples": N_RESAMPLES,
         "bootstrap_seed": BOOTSTRAP_SEED,

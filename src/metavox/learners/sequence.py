@@ -25,6 +25,8 @@ Change = Callable[[Transcribed, torch.Generator], Transcribed]
 HEAD = ("head.weight", "head.bias")
 AUXILIARY = ("phone_widen.*", "phone_head.*")
 """Values that only training needs."""
+ENCODING = "encoding"
+"""Name of the support set's encoding in a state; it is no value of the network."""
 
 
 class Speller(Protocol):
@@ -60,6 +62,8 @@ class Tuning:
     """Decay of the running mean of the values that becomes the result (Polyak and Juditsky 1992), 0 for the last."""
     adapts: tuple[str, ...] = ("*",)
     """Patterns of the names that change."""
+    condition: bool = False
+    """Hear an encoding of the support set where the network has one, and adapt it too (Zintgraf et al. 2019, CAVIA)."""
     held_out: float = 0.0
     """Share of the support utterances that no step sees and that choose among ``n_looks`` moments of the way."""
     n_looks: int = 8
@@ -170,7 +174,7 @@ class FineTuned(nn.Module):
     ) -> Iterator[tuple[int, float, Callable[[], State]]]:
         """After each step its number, its loss, and what would give the state there."""
         plan = self.tuning
-        start = adapted_values(self.net, plan.adapts)
+        start = {**adapted_values(self.net, plan.adapts), **self._encoded(support)}
         values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
         mean = {name: value.detach().clone() for name, value in values.items()}
         optimizer = _optimizer(values, plan)
@@ -201,11 +205,22 @@ class FineTuned(nn.Module):
                     mean[name].lerp_(value.detach(), 1 - decay)
             yield step, float(loss.detach()), state
 
+    @torch.no_grad()
+    def _encoded(self, support: Transcribed) -> State:
+        """The encoding of the support set, {} where none is heard."""
+        if not self.tuning.condition or getattr(self.net, "encode", None) is None:
+            return {}
+        parts = batches_of(support, self.tuning.batch_frames, None)
+        found = [self.net.encoding(part.inputs, part.lengths) for part in parts]  # type: ignore[operator]
+        weights = torch.tensor([float(part.lengths.sum()) for part in parts])
+        return {ENCODING: (torch.stack(found) * (weights / weights.sum())[:, None]).sum(0)}
+
     def _loss(self, values: State, batch: Transcribed, generator: torch.Generator) -> Float[Tensor, ""]:
         training = self.net.training
         self.net.train()
         try:
-            scores = functional_call(self.net, values, (batch.inputs, batch.lengths, None, generator))
+            own = {name: value for name, value in values.items() if name != ENCODING}
+            scores = functional_call(self.net, own, (batch.inputs, batch.lengths, values.get(ENCODING), generator))
         finally:
             self.net.train(training)
         lengths = self.net.out_lengths(batch.lengths)  # type: ignore[operator]
@@ -223,10 +238,11 @@ def symbol_loss(scores: Float[Tensor, "B T V"], batch: Transcribed, lengths: Int
 def spelled(net: nn.Module, state: State, inputs: Tensor, lengths: Tensor) -> Output:
     """Log probabilities of a network with other values."""
     known = {name for name, _ in net.named_parameters()}
-    strange = sorted(set(state) - known)
+    strange = sorted(set(state) - known - {ENCODING})
     if strange:
         raise InputError(f"the state holds {strange[0]}, which the network has not; adapt this network anew.")
-    scores = functional_call(net, state, (inputs, lengths))
+    own = {name: value for name, value in state.items() if name != ENCODING}
+    scores = functional_call(net, own, (inputs, lengths, *([state[ENCODING]] if ENCODING in state else [])))
     return Output(scores, net.out_lengths(lengths))  # type: ignore[operator]
 
 

@@ -5,6 +5,7 @@ quiet tenth of each band within a quarter of a minute on either side (after the 
 a quantile for the minimum, as in Stahl et al. 2000). What hums or hisses steadily for half a minute is noise.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ def _decoded(path: str | Path, info: AudioInfo) -> Iterator[np.ndarray]:
     n_read = 0
     n_block = max(1, _BLOCK_SAMPLES // info.n_channels)
     try:
-        with _Sequential(str(path)) as file:
+        with _Sequential(os.fsencode(path)) as file:  # a name need not be Unicode
             while len(block := file.read(n_block, dtype="float32", always_2d=True)):
                 n_read += len(block)
                 mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)

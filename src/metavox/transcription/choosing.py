@@ -42,10 +42,12 @@ def suggested(
     n: int,
     sentences: Sentences | None = None,
     report: Report | None = None,
+    positions: Int[np.ndarray, " k"] | None = None,
 ) -> list[Suggestion]:
-    """Up to ``n`` recordings to transcribe next, the most telling first; ``sentences`` are transcribed already.
+    """Up to ``n`` recordings to transcribe next, the most telling first.
 
-    Recordings in which nothing is heard are not suggested: most hold no speech.
+    ``sentences``, or those of them at ``positions``, are transcribed already. Recordings in which nothing is heard are
+    not suggested: most hold no speech.
 
     Raises:
         InputError: fewer than 1 is asked for.
@@ -64,7 +66,7 @@ def suggested(
             report("choosing", done, len(untranscribed))
     if not places:
         return []
-    centres = [] if sentences is None else _means(recognition, sentences)
+    centres = [] if sentences is None else _means(recognition, sentences, positions)
     order, distances, usual = most_telling(np.asarray(unsure), np.asarray(means), np.asarray(centres), n)
     middle = float(np.median(unsure))
     return [
@@ -119,9 +121,11 @@ def most_telling(
     return order, taken_at, usual
 
 
-def _means(recognition: Recognition, sentences: Sentences) -> list[Float[np.ndarray, " C"]]:
-    positions: Int[np.ndarray, " n"] = np.arange(len(sentences))
-    features: Sequence[Tensor] = [sentences.features(positions[[i]], recognition.front_end)[0][0] for i in positions]
+def _means(
+    recognition: Recognition, sentences: Sentences, positions: Int[np.ndarray, " k"] | None
+) -> list[Float[np.ndarray, " C"]]:
+    places = range(len(sentences)) if positions is None else positions.tolist()
+    features: Sequence[Tensor] = [sentences.features(np.asarray([i]), recognition.front_end)[0][0] for i in places]
     return [heard.mean.double().numpy() for _, heard in hear(recognition, features)]
 
 

@@ -384,11 +384,11 @@ def _note(
 
 
 def _about(experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer) -> dict[str, Any]:
-    used = [spoken.sentences.utterances[i] for positions in spoken.kinds for i in positions]
+    data, used = experiment.data, [spoken.sentences.utterances[i] for positions in spoken.kinds for i in positions]
     return {
         "corpora": sorted({u.corpus for u in used}),
         "languages": sorted({u.lang for u in used if u.lang}),
-        "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
+        "left_out": [*data.leave_out_corpora, *data.leave_out_languages, *data.leave_out_speakers],
         "learning": experiment.learning.model_dump(mode="json"),
         "step_sizes": {name: value.detach().exp().tolist() for name, value in trainer.sizes.items()},
         "hours": round(float(sum(u.duration_s for u in used)) / 3600, 2),

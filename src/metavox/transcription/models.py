@@ -25,6 +25,7 @@ from ..config import validated
 from ..config.transcription import RecogniserConfig
 from ..contracts import FrontEnd, InputError, State
 from ..features import prepare
+from ..learners.sequence import ENCODING
 from ..nets.recogniser import Recogniser
 from ..text.symbols import Symbols
 from .packing import packed, unpacked
@@ -32,8 +33,6 @@ from .packing import packed, unpacked
 BUNDLED = Path(__file__).parents[1] / "bundled"
 DEFAULT = "metavox/asr-small"
 """The recogniser that comes with Metavox."""
-ENCODING = "encoding"
-"""Name of the support set's encoding among the values of a part; it is no value of the network."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +194,11 @@ def adapted(
 ) -> Recognition:
     """A recogniser with other values than its base; the base stays as it is.
 
-    ``state`` holds values by their names in the network, ``head.*`` with a row for each symbol.
+    ``state`` holds values by their names in the network, ``head.*`` with a row for each symbol, and the encoding of
+    the support set where one is heard.
     """
+    state = dict(state)
+    encoding = state.pop(ENCODING, encoding)
     symbols = symbols or base.symbols
     config = base.net.config.model_copy(update={"n_symbols": symbols.size})
     net = new_net(config)

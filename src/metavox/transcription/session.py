@@ -163,7 +163,8 @@ def adapt_recogniser(
         self_training=learned,
         suggestions=tuple(suggestions),
     )
-    return replace(found, recognition=replace(recognition, report=found.to_json()))
+    told = {key: value for key, value in found.to_json().items() if key != "suggestions"}
+    return replace(found, recognition=replace(recognition, report=told))
 
 
 def _prepared(
