@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .runtime.commands import CommandRecognizer as CommandRecognizer
+    from .runtime.transcriber import Transcriber as Transcriber
 
 __version__ = _version("metavox")
 
-_WHERE = {"CommandRecognizer": "runtime.commands", "InputError": "contracts"}
+_WHERE = {
+    "CommandRecognizer": "runtime.commands",
+    "InputError": "contracts",
+    "Transcriber": "runtime.transcriber",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,9 +70,9 @@ def material_of(utterances: Sequence[Utterance], split: Split, protocol: Transcr
 
 
 def split_of(utterances: Sequence[Utterance], way: Any = "speaker") -> Split:
-    """The last third is tested; there are no files to compare."""
-    cut = 2 * len(utterances) // 3
-    return Split(tuple(utterances[cut:]), tuple(utterances[:cut]), way, len(utterances) - cut, 0, 0)
+    """The first third is tested, so that positions in the pool are not those in the corpus; no files to compare."""
+    cut = len(utterances) // 3
+    return Split(tuple(utterances[:cut]), tuple(utterances[cut:]), way, cut, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,16 @@ def test_every_learner_adapts_to_the_same_draws(scored: Any) -> None:
     assert not tested & {i for support in drawn for i in support}
     assert {name: list(costs) for name, costs in seconds.items()} == {name: ["1", "3"] for name in by_learner}
     assert all(each >= 0 for costs in seconds.values() for each in costs.values())
+
+
+def test_a_test_utterance_in_the_support_stops_the_run(base: Recognition) -> None:
+    utterances, fakes = corpus(), Fakes()
+    material = material_of(utterances, split_of(utterances), PROTOCOL)
+    (key, drawn), *_ = material.draws.items()
+    leaking = replace(material, pool=np.append(material.pool, material.test[3]))
+    leaking = replace(leaking, draws={**material.draws, key: np.append(drawn, len(material.pool))})
+    with pytest.raises(AssertionError, match="a test utterance is in the support"):
+        score(base, leaking, PROTOCOL, fakes.adapted_by, fakes.hear)
 
 
 def test_a_learner_that_cannot_adapt_is_found_out_in_the_first_round(base: Recognition) -> None:

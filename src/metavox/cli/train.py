@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from ..config import Experiment, TranscriptionExperiment
 
 
+GUARD_UTTERANCES = 40
+"""Held-out utterances that a model keeps to measure forgetting on, about a megabyte."""
+
+
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file, such as recipes/commands.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.")] = None,
@@ -79,6 +83,7 @@ def _train_recogniser(experiment: "TranscriptionExperiment", out: Path, *, resum
 
     from ..data.spoken import select_spoken
     from ..text.symbols import UNIVERSAL
+    from ..transcription.guard import write_guard
     from ..transcription.learning import Progress, check_out, known_phones, learn
     from .output import note, print_json
     from .progress import bars
@@ -101,6 +106,8 @@ def _train_recogniser(experiment: "TranscriptionExperiment", out: Path, *, resum
             report("learning", at.step, at.n_steps, f"loss {at.loss:.2f}{known}")
 
         found = learn(experiment, spoken, out, resume=resume, report=show)
+        if len(spoken.held_out):
+            write_guard(out, spoken.sentences, spoken.held_out[:GUARD_UTTERANCES])
     if json_out:
         keys = ("steps", "validation_cer", "hours", "cpu_s")
         said = {key: found.about.get(key) for key in keys}

@@ -44,8 +44,8 @@ INTERVALS = (
     "sentences, and not of other draws of the support."
 )
 COUNTING = (
-    "Errors are substitutions, deletions and insertions over what was said, pooled over utterances and draws; a space is "
-    "a character, except in languages where spaces mark no words, in which spaces and word errors are left out."
+    "Errors are substitutions, deletions and insertions over what was said, pooled over utterances and draws; a space "
+    "is a character, except in languages where spaces mark no words, in which spaces and word errors are left out."
 )
 
 
@@ -165,7 +165,9 @@ def score(
                 rows += item_rows(reached, material.split.test, base.symbols, learner, 0.0, None)
         done += 1
     for (minutes, seed), drawn in sorted(material.draws.items(), key=lambda item: item[0]):
-        support = support_of(material.sentences, material.pool[drawn], base.net)
+        positions = material.pool[drawn]
+        assert not np.intersect1d(positions, material.test).size, "a test utterance is in the support"
+        support = support_of(material.sentences, positions, base.net)
         for learner in protocol.learners:
             tell(f"{learner} {minutes:g} min")
             start_s = time.perf_counter()

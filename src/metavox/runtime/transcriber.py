@@ -2,14 +2,17 @@
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import soundfile
 from jaxtyping import Float
 
 from ..audio import from_array, probe
-from ..contracts import InputError
+from ..contracts import InputError, Utterance
 from ..data.word_alignment.spoken import Recogniser as Recogniser
 from ..data.word_alignment.spoken import hear, word_limits
 from ..text.decode import Decoded, greedy, prefix_beam
@@ -20,6 +23,10 @@ from ..text.symbols import BLANK, Symbols
 from .segments import RATE_HZ, Cutting, Stretch, file_blocks, stretches
 from .takes import Clip
 from .transcripts import Segment, Transcript, Word
+
+if TYPE_CHECKING:
+    from ..transcription.outcome import Adaptation
+    from ..transcription.session import Options
 
 Decoding = Literal["greedy", "beam"]
 Report = Callable[[float, float], None]
@@ -45,7 +52,12 @@ class Transcriber:
     the network is, not how often it is right: networks trained with CTC are sure of most of what they write, wrong or
     not, and a beam search with a language model may choose symbols that the network finds unlikely. Use it to order
     the words of one model, and set a threshold on recordings whose text you know.
+
+    Attributes:
+        adaptation_: what adapting reached, of a transcriber that ``adapt`` returned.
     """
+
+    adaptation_: "Adaptation"
 
     def __init__(
         self,
@@ -149,6 +161,54 @@ class Transcriber:
             report(duration_s, duration_s)
         return Transcript(name, duration_s, tuple(found), self.model)
 
+    def adapt(
+        self,
+        clips: Sequence[Clip],
+        texts: Sequence[str],
+        *,
+        lang: str | None = None,
+        options: "Options | None" = None,
+    ) -> "Transcriber":
+        """A new transcriber that has learned from transcribed clips; this one stays as it is.
+
+        ``adaptation_`` of the new one says what it reached on clips that were held out; where that is no better than
+        before, it transcribes as this one does. Ten minutes of sentences are plenty, half a minute is something.
+
+        Raises:
+            InputError: clips or texts that cannot be used, by row; a recogniser that is not one of Metavox's.
+        """
+        from ..transcription.models import Recognition
+        from ..transcription.plans import DEFAULT_PLAN, way
+        from ..transcription.session import Options, adapt_recogniser
+
+        if not isinstance(self.recogniser, Recognition):
+            raise InputError(f"{self.model or 'This recogniser'} cannot be adapted; open one with from_pretrained.")
+        if len(clips) != len(texts):
+            raise InputError(f"{len(clips)} clips were given with {len(texts)} texts; give one text for each clip.")
+        asked = options or Options()
+        with TemporaryDirectory() as folder:
+            said = [
+                _utterance(i, clip, text, lang, Path(folder))
+                for i, (clip, text) in enumerate(zip(clips, texts, strict=True))
+            ]
+            found = adapt_recogniser(self.recogniser, said, way(DEFAULT_PLAN).plan, asked)
+        other = copy(self)
+        other.recogniser, other.adaptation_ = found.recognition, found
+        other.model = f"{self.model} adapted"
+        return other
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what was adapted into a folder that ``from_pretrained`` opens; kilobytes to a few megabytes.
+
+        Raises:
+            InputError: nothing was adapted, or ``folder`` holds something else.
+        """
+        from ..transcription.models import Recognition, save_adapted
+
+        if not isinstance(self.recogniser, Recognition):
+            raise InputError(f"{self.model or 'This recogniser'} cannot be saved; adapt one of Metavox's.")
+        save_adapted(Path(folder), self.recogniser)
+
     def predict(self, clips: Sequence[Clip]) -> list[str]:
         """The text of each clip, empty where nothing was heard."""
         return [self.transcribe(clip).text for clip in clips]
@@ -185,6 +245,19 @@ class Transcriber:
             return greedy(log_probs)
         found = prefix_beam(log_probs, self.beam, lm=self.lm, lm_weight=self.lm_weight, n_best=1)
         return found[0] if found else greedy(log_probs)
+
+
+def _utterance(number: int, clip: Clip, text: str, lang: str | None, folder: Path) -> Utterance:
+    """A clip with its text; samples are written into ``folder`` first."""
+    match clip:
+        case str() | Path():
+            return Utterance(Path(clip).stem, Path(clip), probe(clip).duration_s, text, lang=lang)
+        case (np.ndarray() as samples, int() | np.integer() as rate_hz):
+            wave, path = from_array(samples, int(rate_hz), RATE_HZ), folder / f"{number:05d}.wav"
+            soundfile.write(path, wave, RATE_HZ, subtype="FLOAT")
+            return Utterance(path.stem, path, len(wave) / RATE_HZ, text, lang=lang)
+        case _:
+            raise InputError(f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither.")
 
 
 # -------------------------------------------------------------------------------------------------------------- words
