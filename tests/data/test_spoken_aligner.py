@@ -76,6 +76,9 @@ def test_what_cannot_be_written_takes_what_its_neighbours_leave(numbers: list[st
     assert spans[0].confidence > 0.9
     assert spans[1].start_s == pytest.approx(words[1][1], abs=0.15)
     assert spans[-2].end_s == pytest.approx(words[2][2], abs=0.15)
+    if len(numbers) == 2:  # a space parts them too
+        assert spans[1].end_s == pytest.approx(words[1][2], abs=0.1)
+        assert spans[2].start_s == pytest.approx(words[2][1], abs=0.1)
 
 
 def test_letters_outside_a_native_alphabet_are_no_words() -> None:

@@ -143,6 +143,15 @@ def test_a_test_is_about_a_third_by_whole_speakers(clips: Path) -> None:
     assert len(chosen) > 4
 
 
+def test_a_smaller_test_is_chosen_by_chance(clips: Path) -> None:
+    utterances = plain(180, clips, n_speakers=3)
+    whole, some = split_corpus(utterances, 0, 999).test, split_corpus(utterances, 0, 12).test
+    places = [whole.index(u) for u in some]
+    assert places == sorted(places)
+    assert places[0] < 15 < 45 < places[-1] < 60
+    assert places != list(range(12))
+
+
 def test_two_speakers_give_one_to_each_side(clips: Path) -> None:
     utterances = plain(60, clips, n_speakers=2)
     split = split_corpus(utterances, 0, 999)

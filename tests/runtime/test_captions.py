@@ -189,6 +189,12 @@ def test_caption_files_hold_the_captions_and_nothing_else(parts: Any) -> None:
         assert tuple(bare.split("\n")[:-1]) == caption.lines
 
 
+def test_an_arrow_in_a_text_is_no_time() -> None:
+    one = transcript(segment(1.0, "a-->b --> <c>"))
+    assert to_srt(one) == "1\n00:00:01,000 --> 00:00:02,160\na- ->b - -> <c>\n"
+    assert to_vtt(one) == "WEBVTT\n\n00:00:01.000 --> 00:00:02.160\na--&gt;b --&gt; &lt;c&gt;\n"
+
+
 def test_silence_is_no_caption() -> None:
     assert to_srt(transcript()) == to_text(transcript()) == ""
     assert to_vtt(transcript()) == "WEBVTT\n"

@@ -372,7 +372,7 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         return write(tmp_path / "a.wav", wave[:2000], 900)
     if kind == "missing":
         return tmp_path / "a.wav"
-    path = write(tmp_path / ("a.flac" if kind == "flac" else "a.wav"), wave)
+    path = write(tmp_path / f"a.{kind}", wave)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     return path
@@ -387,6 +387,7 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         ("missing", "does not exist"),
         ("wav", "is truncated"),
         ("flac", "truncated|cannot be decoded"),
+        ("mp3", "is truncated"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:

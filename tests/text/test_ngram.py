@@ -101,6 +101,14 @@ def test_a_score_is_its_steps_and_the_end(text: str, order: int) -> None:
     assert len(state) < order
 
 
+def test_contexts_that_were_never_seen_are_one_state() -> None:
+    model = NGram.from_texts(TEXTS, 4)
+    states = {model.step(state, "z")[0] for state, _ in (model.step(model.start(), char) for char in "tadq")}
+    assert states == {()}
+    seen, _ = model.step(model.step(model.step((), "q")[0], "t")[0], "h")
+    assert len(seen) == 2
+
+
 def test_every_sentence_has_a_probability_and_all_together_one() -> None:
     model = NGram.from_texts(["a", "ab"], 2)
     total, states = 0.0, {model.start(): 1.0}

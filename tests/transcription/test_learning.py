@@ -1,5 +1,4 @@
-"""The outer loop of recognisers: it learns, repeats to the bit, goes on as if it had not stopped, and hears only what it
-may."""
+"""The outer loop of recognisers: it learns, repeats to the bit, goes on as if never stopped, hears what it may hear."""
 
 import json
 import math
@@ -389,13 +388,16 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ((("train.plain_share", 0.25),), ["joint"] * 2 + ["joint changed"] * 6),
         ((("train.plain_share", 0.0),), ["joint changed"] * 8),
         ((("train.plain_share", 1.0),), ["joint"] * 8),
-        ((("learning.outer", "fomaml"), ("learning.share", 0.25)), ["joint"] * 4 + ["joint changed"] * 2 + ["adapting changed"] * 2),
+        (
+            (("learning.outer", "fomaml"), ("learning.share", 0.25)),
+            ["joint"] * 4 + ["joint changed"] * 2 + ["adapting changed"] * 2,
+        ),
         ((("learning.outer", "fomaml"), ("learning.share", 1.0)), ["adapting"] * 4 + ["adapting changed"] * 4),
         ((("learning.outer", "fomaml"), ("learning.share", 0.0)), ["joint"] * 4 + ["joint changed"] * 4),
-        ((("recogniser.condition", 4), ("learning.condition_share", 1.0), ("train.plain_share", 1.0)), ["conditioned"] * 8),
-        ((("recogniser.condition", 4), ("learning.condition_share", 0.0), ("train.plain_share", 1.0)), ["joint"] * 8),
+        ((*CONDITION[:1], ("learning.condition_share", 1.0), ("train.plain_share", 1.0)), ["conditioned"] * 8),
+        ((*CONDITION[:1], ("learning.condition_share", 0.0), ("train.plain_share", 1.0)), ["joint"] * 8),
     ],
-)  # fmt: skip
+)
 def test_steps_are_of_the_kind_that_the_recipe_says(
     data: Path, tmp_path: Path, steps: list[str], overrides: Any, expected: list[str]
 ) -> None:

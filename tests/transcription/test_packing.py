@@ -25,9 +25,8 @@ def base() -> State:
 def changed(by: float = 0.1, n_symbols: int = 5, seed: int = 1) -> State:
     """Every row changed by another size, the head with so many rows."""
     generator, values = torch.Generator().manual_seed(seed), {}
-    for name, value in base().items():
-        if name.startswith("head."):
-            value = torch.cat([value, torch.zeros(9, *value.shape[1:])])[:n_symbols]
+    for name, own in base().items():
+        value = grown(own, n_symbols) if name.startswith("head.") else own
         sizes = by * 10.0 ** torch.randint(-3, 2, (len(value),), generator=generator)
         noise = torch.randn(value.shape, generator=generator)
         values[name] = value + sizes.reshape(-1, *(1,) * (value.ndim - 1)) * noise

@@ -63,7 +63,9 @@ class Recogniser(nn.Module):
     def _block(config: RecogniserConfig) -> nn.Module:
         if config.body == "conformer":
             return ConformerBlock(config.channels, config.heads, config.kernel)
-        return TemporalBlock(config.channels, config.kernel, config.condition, config.adapter)
+        return TemporalBlock(
+            config.channels, config.kernel, config.condition, config.adapter, config.squeeze or config.condition > 0
+        )
 
     @property
     def frame_s(self) -> float:

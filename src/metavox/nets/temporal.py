@@ -1,9 +1,10 @@
 """A temporal convolution body for transcription: dense convolutions over frames of 40 ms.
 
 Dense convolutions are what a CPU multiplies fastest, so a step of training costs less than with depthwise ones of as
-many weights. Each block sees the moment through a convolution and the utterance through a squeeze of all its frames
-(Hu et al. 2018; ContextNet, Han et al. 2020), which tells it the speaker and the channel; an encoding of a support set
-speaks through the same gate.
+many weights. Each block sees the moment through a convolution and, where asked, the utterance through a squeeze of all
+its frames (Hu et al. 2018; ContextNet, Han et al. 2020), which tells it the speaker and the channel; an encoding of a
+support set speaks through the same gate. Where few corpora are heard, what tells the channel tells the corpus: without
+the squeeze a network goes over to unheard languages better.
 """
 
 import torch
@@ -47,16 +48,19 @@ class TemporalBlock(nn.Module):
     """A convolution around a shortcut, normalised first, gated by what the whole utterance holds.
 
     Args:
+        squeeze: let a gate hear the mean of the utterance's frames; else each channel has a gain.
         condition: size of the encoding of a support set that the gate hears too, 0 for none.
         adapter: rank of the bottleneck behind the block, 0 for none.
     """
 
-    def __init__(self, channels: int, kernel: int, condition: int = 0, adapter: int = 0) -> None:
+    def __init__(self, channels: int, kernel: int, condition: int = 0, adapter: int = 0, squeeze: bool = True) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
         self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
-        self.squeeze = nn.Linear(channels, max(1, channels // _SQUEEZE))
-        self.excite = nn.Linear(max(1, channels // _SQUEEZE), channels)
+        n_squeezed = max(1, channels // _SQUEEZE)
+        self.squeeze = nn.Linear(channels, n_squeezed) if squeeze else None
+        self.excite = nn.Linear(n_squeezed, channels) if squeeze else None
+        self.gain = None if squeeze else nn.Parameter(torch.full((channels,), 0.5))
         self.condition = nn.Linear(condition, max(1, channels // _SQUEEZE), bias=False) if condition else None
         self.adapter = Adapter(channels, adapter) if adapter else None
 
@@ -69,13 +73,21 @@ class TemporalBlock(nn.Module):
     ) -> Float[Tensor, "B C T"]:
         """``kept`` drops whole channels in training; what is left is scaled up."""
         hidden = self.conv(functional.gelu(self.norm(x)))
-        squeezed = self.squeeze((hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True))
-        if self.condition is not None and encoding is not None:
-            squeezed = squeezed + self.condition(encoding)
-        gate = torch.sigmoid(self.excite(functional.gelu(squeezed)))
+        gate = self._gate(hidden, mask, encoding)
         if kept is not None:
             gate = gate * kept / kept.to(gate.dtype).mean().clamp_min(1e-3)
         x = x + hidden * gate[:, :, None]
         if self.adapter is not None:
             x = x + self.adapter(x)
         return x * mask[:, None]
+
+    def _gate(
+        self, hidden: Float[Tensor, "B C T"], mask: Float[Tensor, "B T"], encoding: Float[Tensor, " E"] | None
+    ) -> Float[Tensor, "B C"]:
+        if self.squeeze is None or self.excite is None:
+            assert self.gain is not None
+            return self.gain.to(hidden.dtype).expand(hidden.shape[:2])
+        squeezed = self.squeeze((hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True))
+        if self.condition is not None and encoding is not None:
+            squeezed = squeezed + self.condition(encoding)
+        return torch.sigmoid(self.excite(functional.gelu(squeezed)))

@@ -139,13 +139,13 @@ def _grouped(segment: Segment) -> Iterator[list[Word]]:
 
 
 def _pieces(segment: Segment) -> Iterator[Word]:
-    """The words as they are shown, each with the space that stands before it in the text of the segment, if any."""
+    """The words as they are shown, each after a space where the text of the segment has them."""
     spaced = " ".join(word.text for word in segment.words) == segment.text
-    for index, word in enumerate(segment.words):
+    for word in segment.words:
         parts = list(_parts(_one_line(word.text)))
         step_s = (word.end_s - word.start_s) / max(1, len(parts))
         for number, part in enumerate(parts):
-            space = " " if spaced and index and not number else ""
+            space = " " if spaced and not number else ""
             start_s = word.start_s + number * step_s
             yield Word(space + part, start_s, start_s + step_s, word.confidence)
 

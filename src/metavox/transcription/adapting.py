@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from ..config.transcription import SPEECH_AUGMENT
+from ..config.transcription import ADAPTING_AUGMENT
 from ..contracts import InputError, State, Transcribed
 from ..data.sentences import Sentences
 from ..learners.sequence import FineTuned, Look, Tuning
@@ -107,7 +107,7 @@ def adapt(
             f"{len(support)} transcribed recordings were given and {MIN_UTTERANCES} are the least; ten minutes are "
             "better."
         )
-    change = change_of(SPEECH_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
+    change = change_of(ADAPTING_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
     net = deepcopy(base.net)
     net.training_dtype = training_dtype(plan.precision)
     tuning = plan.tuning

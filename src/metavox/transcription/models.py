@@ -209,6 +209,19 @@ def adapted(
     )
 
 
+def with_adapters(base: Recognition, rank: int) -> Recognition:
+    """The base with a bottleneck of ``rank`` behind each block, which changes nothing yet.
+
+    Raises:
+        InputError: a conformer, whose blocks have none.
+    """
+    if rank == base.net.config.adapter:
+        return base
+    net = new_net(base.net.config.model_copy(update={"adapter": rank}))
+    net.load_state_dict(base.net.state_dict(), strict=False)
+    return replace(base, net=net)
+
+
 def save_adapted(folder: Path, recognition: Recognition) -> None:
     """Write what an adaptation changed, beside and renamed; an older part of the name is replaced in one move.
 
@@ -231,6 +244,7 @@ def save_adapted(folder: Path, recognition: Recognition) -> None:
         "base_folder": str(base.folder.resolve()) if base.folder else None,
         "base_relative": os.path.relpath(base.folder.resolve(), folder.resolve()) if base.folder else None,
         "symbols": recognition.symbols.to_json(),
+        "adapter": recognition.net.config.adapter,
         "report": dict(recognition.report),
     }
 
@@ -249,13 +263,14 @@ class _AdaptedDocument(BaseModel):
     base_folder: str | None = None
     base_relative: str | None = None
     symbols: dict[str, Any]
+    adapter: int = 0
     report: dict[str, Any] = {}
 
 
 def _load_adapted(folder: Path) -> Recognition:
     document = read_document(folder / "adapted.json", "adapted recogniser")
     found = validated(_AdaptedDocument, document, str(folder / "adapted.json"))
-    base = _base_of(folder, found)
+    base = with_adapters(_base_of(folder, found), found.adapter)
     symbols = Symbols.from_json(found.symbols)
     tensors = read_tensors(folder / "part.safetensors")
     encoding = tensors.pop(ENCODING, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ..contracts import InputError, Transcribed
 from ..learners.sequence import Look, Tuning
 from .adapting import Plan, adapt
-from .models import Recognition, adapted, new_net
+from .models import Recognition, adapted, new_net, with_adapters
 
 DEFAULT_PLAN = "metavox"
 
@@ -18,6 +18,8 @@ class Way:
     plan: Plan
     from_scratch: bool = False
     """Start from random weights, not from the base's."""
+    adapter: int = 0
+    """Rank of the bottlenecks that are put behind the blocks first (Houlsby et al. 2019), 0 for none."""
 
 
 WAYS: dict[str, Way] = {
@@ -25,15 +27,11 @@ WAYS: dict[str, Way] = {
     "fine-tune": Way(Plan(Tuning(steps=300, lr=1e-3, batch_frames=2_400), held_out=0.0)),
     "head-only": Way(Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("head.*",)), held_out=0.0)),
     "adapters": Way(
-        Plan(
-            Tuning(
-                steps=300,
-                lr=2e-3,
-                batch_frames=2_400,
-                adapts=("*.squeeze.*", "*.excite.*", "*.norm.*", "norm.*", "widen.*", "head.*"),
-            ),
-            held_out=0.0,
-        )
+        Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("*.adapter.*", "head.*", "norm.*")), held_out=0.0),
+        adapter=16,
+    ),
+    "biases": Way(
+        Plan(Tuning(steps=300, lr=4e-3, batch_frames=2_400, adapts=("*.bias", "*norm.weight", "head.*")), held_out=0.0)
     ),
     "scratch": Way(Plan(Tuning(steps=600, lr=2e-3, batch_frames=2_400), held_out=0.0), from_scratch=True),
 }
@@ -60,6 +58,8 @@ def adapted_by(
     """
     chosen = way(name)
     plan = replace(chosen.plan, tuning=replace(chosen.plan.tuning, seed=seed))
+    if chosen.adapter:
+        base = with_adapters(base, chosen.adapter)
     if chosen.from_scratch:
         base = replace(base, net=new_net(base.net.config, seed))
     return adapted(base, adapt(base, support, plan, watch))
