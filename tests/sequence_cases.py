@@ -20,8 +20,9 @@ from metavox.transcription.models import new_net
 
 FRONT_END = LISTENING.model_copy(update={"n_mels": 12})
 CONFIG = RecogniserConfig(
-    front_end=FRONT_END, channels=16, blocks=2, reduction=4, kernel=3, dim=12, heads=2, dropout=0.0, n_symbols=6
-)
+    front_end=FRONT_END, channels=16, blocks=2, reduction=4, squeeze=True, kernel=3, dim=12, heads=2, dropout=0.0,
+    n_symbols=6,
+)  # fmt: skip
 FRAMES_A_SYMBOL = 8
 
 

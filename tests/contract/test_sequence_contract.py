@@ -30,7 +30,7 @@ def tuning_of(name: str, **changes: Any) -> Tuning:
 
 
 def net_for(name: str) -> Recogniser:
-    return net_of(seed=5 if WAYS[name].from_scratch else 0, n_phones=3)
+    return net_of(seed=5 if WAYS[name].from_scratch else 0, n_phones=3, adapter=WAYS[name].adapter)
 
 
 @pytest.fixture(params=WAYS)

@@ -14,7 +14,8 @@ from metavox.nets.recogniser import Recogniser
 
 BODIES: dict[str, dict[str, Any]] = {
     "temporal": {},
-    "halved": {"reduction": 8, "n_phones": 4},
+    "gain": {"squeeze": False, "adapter": 3},
+    "halved": {"reduction": 8, "squeeze": False, "n_phones": 4},
     "halved-late": {"reduction": 8, "blocks": 5, "early": 2, "condition": 5},
     "halved-conformer": {"reduction": 8, "body": "conformer"},
     "condition": {"condition": 5},
@@ -157,6 +158,12 @@ def test_an_encoding_is_the_mean_of_all_frames_and_not_of_utterances(reduction: 
             _, middle = net.hidden(batch.inputs[i : i + 1, :length], batch.lengths[i : i + 1])
             total, n_frames = total + middle[0].sum(1), n_frames + middle.shape[2]
         exactly(net.encoding(batch.inputs, batch.lengths), torch.tanh(net.encode(total / n_frames)))
+
+
+def test_a_network_that_hears_an_encoding_has_the_gate_for_it() -> None:
+    net = net_of(condition=5, squeeze=False)
+    assert all(block.squeeze is not None for block in net.blocks)
+    assert all(block.squeeze is None for block in net_of(squeeze=False).blocks)
 
 
 def test_what_an_encoding_says_is_heard_and_learned() -> None:

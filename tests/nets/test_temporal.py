@@ -13,9 +13,9 @@ from metavox.nets.temporal import Adapter, ChannelNorm, TemporalBlock
 CHANNELS = 8
 
 
-def block_of(condition: int = 0, adapter: int = 0, seed: int = 0) -> TemporalBlock:
+def block_of(condition: int = 0, adapter: int = 0, seed: int = 0, squeeze: bool = True) -> TemporalBlock:
     """Everything drawn at random, the adapter too."""
-    block = seeded(lambda: TemporalBlock(CHANNELS, 3, condition, adapter), seed).double()
+    block = seeded(lambda: TemporalBlock(CHANNELS, 3, condition, adapter, squeeze), seed).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in block.parameters():
@@ -41,10 +41,13 @@ def block_by_hand(block: TemporalBlock, x: Tensor, n_valid: int, encoding: Tenso
         for k in range(3):
             if 0 <= t + k - 1 < n_valid:
                 hidden[:, t] = hidden[:, t] + block.conv.weight[:, :, k] @ excited[:, t + k - 1]
-    squeezed = block.squeeze.weight @ hidden.mean(1) + block.squeeze.bias
-    if encoding is not None:
-        squeezed = squeezed + block.condition.weight @ encoding
-    gate = torch.sigmoid(block.excite.weight @ functional.gelu(squeezed) + block.excite.bias)
+    if block.squeeze is None:
+        gate = block.gain
+    else:
+        squeezed = block.squeeze.weight @ hidden.mean(1) + block.squeeze.bias
+        if encoding is not None:
+            squeezed = squeezed + block.condition.weight @ encoding
+        gate = torch.sigmoid(block.excite.weight @ functional.gelu(squeezed) + block.excite.bias)
     out = x + hidden * gate[:, None]
     if block.adapter is not None:
         down, up = block.adapter.down, block.adapter.up
@@ -54,9 +57,11 @@ def block_by_hand(block: TemporalBlock, x: Tensor, n_valid: int, encoding: Tenso
     return out
 
 
-@pytest.mark.parametrize(("condition", "adapter"), [(0, 0), (5, 0), (0, 3), (5, 3)])
-def test_a_block_is_the_one_written_by_hand_and_padding_is_zero(condition: int, adapter: int) -> None:
-    block, lengths = block_of(condition, adapter), [7, 4]
+@pytest.mark.parametrize(
+    ("condition", "adapter", "squeeze"), [(0, 0, True), (5, 0, True), (0, 3, True), (5, 3, True), (0, 3, False)]
+)
+def test_a_block_is_the_one_written_by_hand_and_padding_is_zero(condition: int, adapter: int, squeeze: bool) -> None:
+    block, lengths = block_of(condition, adapter, squeeze=squeeze), [7, 4]
     x = frames()
     x[1, :, 4:] = 0
     mask = (torch.arange(7) < torch.tensor(lengths)[:, None]).double()
@@ -77,8 +82,9 @@ def test_a_block_that_can_hear_an_encoding_does_without() -> None:
     assert not torch.allclose(silent, spoken, atol=1e-3)
 
 
-def test_channels_that_are_left_out_add_nothing_and_the_others_more() -> None:
-    block, x, mask = block_of(), frames(), torch.ones(2, 7, dtype=torch.float64)
+@pytest.mark.parametrize("squeeze", [True, False])
+def test_channels_that_are_left_out_add_nothing_and_the_others_more(squeeze: bool) -> None:
+    block, x, mask = block_of(squeeze=squeeze), frames(), torch.ones(2, 7, dtype=torch.float64)
     kept = torch.ones(2, CHANNELS, dtype=torch.bool)
     with torch.no_grad():
         whole = block(x, mask)
@@ -135,6 +141,16 @@ def test_more_padding_changes_nothing(n_valid: int, n_more: int, seed: int) -> N
         mask = functional.pad(torch.ones(1, n_valid, dtype=torch.float64), (0, n_more))
         padded = block(functional.pad(x, (0, n_more)), mask)
     torch.testing.assert_close(padded[:, :, :n_valid], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_without_a_squeeze_a_frame_hears_its_neighbours_and_no_further() -> None:
+    with torch.no_grad():
+        for squeeze, reach in ((False, [2, 3, 4]), (True, list(range(7)))):
+            block, x, mask = block_of(squeeze=squeeze), frames(1), torch.ones(1, 7, dtype=torch.float64)
+            other = x.clone()
+            other[:, :, 3] += torch.linspace(-3, 3, CHANNELS)
+            changed = (block(x, mask) - block(other, mask)).abs().amax((0, 1)) > 0
+            assert changed.nonzero().flatten().tolist() == reach
 
 
 def test_derivatives_of_both_orders_are_those_of_finite_differences() -> None:

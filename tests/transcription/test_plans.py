@@ -11,7 +11,7 @@ from metavox.contracts import InputError
 from metavox.learners.sequence import AUXILIARY, Look, adapted_values
 from metavox.text.symbols import Symbols
 from metavox.transcription import plans
-from metavox.transcription.models import Recognition, new_net
+from metavox.transcription.models import Recognition, new_net, with_adapters
 from metavox.transcription.plans import DEFAULT_PLAN, WAYS, Way, adapted_by, way
 
 
@@ -29,13 +29,14 @@ def base(**changes: Any) -> Recognition:
 
 
 def moved(name: str, start: Recognition, **options: Any) -> set[str]:
+    """Names of the values that are others than before, adapters among them where there were none."""
     found, before = values_of(adapted_by(name, start, utterances(4), **options).net), values_of(start.net)
-    return {one for one, value in found.items() if not torch.equal(value, before[one])}
+    return {one for one, value in found.items() if one not in before or not torch.equal(value, before[one])}
 
 
 def test_there_is_a_default_and_the_baselines_of_every_comparison() -> None:
     assert DEFAULT_PLAN in WAYS
-    assert {"metavox", "fine-tune", "head-only", "adapters", "scratch"} <= set(WAYS)
+    assert {"metavox", "fine-tune", "head-only", "adapters", "biases", "scratch"} <= set(WAYS)
     assert [name for name, one in WAYS.items() if one.from_scratch] == ["scratch"]
 
 
@@ -53,13 +54,14 @@ def test_an_unknown_way_is_refused_with_those_that_there_are() -> None:
 def test_every_way_changes_what_its_patterns_name(name: str, reduction: int) -> None:
     start = base(reduction=reduction)
     tuning = WAYS[name].plan.tuning
-    wanted = set(adapted_values(start.net, tuning.adapts))
+    whole = with_adapters(start, WAYS[name].adapter)
+    wanted = set(adapted_values(whole.net, tuning.adapts))
     found = moved(name, start)
     if WAYS[name].from_scratch:
         assert wanted <= found
     else:
         assert found == wanted
-    own = {one for one, _ in start.net.named_parameters() if not one.startswith(tuple(p[:-1] for p in AUXILIARY))}
+    own = {one for one, _ in whole.net.named_parameters() if not one.startswith(tuple(p[:-1] for p in AUXILIARY))}
     assert (wanted == own) == (tuning.adapts == ("*",))
 
 
@@ -67,9 +69,21 @@ def test_the_head_alone_and_few_values_are_what_they_are_called() -> None:
     start = base()
     assert moved("head-only", start) == {"head.weight", "head.bias"}
     n_values = {name: value.numel() for name, value in start.net.named_parameters()}
-    few = moved("adapters", start)
-    assert not any(".conv." in name or name.startswith("stem.") for name in few)
-    assert sum(n_values[name] for name in few) < 0.5 * sum(n_values.values())
+    few = moved("biases", start)
+    assert not any(name.endswith("conv.weight") for name in few)
+    assert sum(n_values[name] for name in few) < 0.15 * sum(n_values.values())
+    added = moved("adapters", start)
+    assert {name.split(".")[2] for name in added if name.startswith("blocks.")} == {"adapter"}
+    assert {name for name in added if not name.startswith("blocks.")} == {"head.weight", "head.bias", "norm.weight"}
+
+
+def test_adapters_begin_where_the_base_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, start, batch = "adapters", base(), utterances()
+    one = WAYS[name]
+    monkeypatch.setitem(WAYS, name, replace(one, plan=replace(one.plan, tuning=replace(one.plan.tuning, steps=0))))
+    found = adapted_by(name, start, batch)
+    assert found.net.config.adapter == one.adapter > 0
+    assert torch.equal(found.net(batch.inputs, batch.lengths), start.net(batch.inputs, batch.lengths))
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -94,7 +108,9 @@ def test_from_scratch_nothing_of_the_base_is_used() -> None:
 def test_what_comes_back_is_a_recogniser_on_its_base() -> None:
     start, looks = base(), list[Look]()
     found = adapted_by("fine-tune", start, utterances(4), 0, looks.append)
-    assert (found.symbols, found.about, found.base) == (start.symbols, start.about, start)
+    assert (found.symbols, found.about, found.hash) == (start.symbols, start.about, start.hash)
+    assert found.base is not None
+    assert equal(values_of(found.base.net), values_of(start.net))
     assert looks
     assert isinstance(plans.way("metavox"), Way)
 
