@@ -148,7 +148,8 @@ def test_a_smaller_test_is_chosen_by_chance(clips: Path) -> None:
     whole, some = split_corpus(utterances, 0, 999).test, split_corpus(utterances, 0, 12).test
     places = [whole.index(u) for u in some]
     assert places == sorted(places)
-    assert places[0] < 15 < 45 < places[-1] < 60
+    assert places[0] < 15
+    assert places[-1] > 45
     assert places != list(range(12))
 
 
