@@ -15,7 +15,8 @@ from sequence_cases import FRONT_END, talk
 from metavox.config.transcription import LISTENING
 from metavox.contracts import FrontEnd, InputError, Utterance
 from metavox.data import sentences as module
-from metavox.data.bank import Bank, _Part
+from metavox.data.bank import Bank, _Part, build_bank
+from metavox.data.manifests import load_corpus
 from metavox.data.sentences import (
     Sentences,
     crowded,
@@ -248,3 +249,19 @@ def test_a_cropping_front_end_hears_less_than_is_stored(tmp_path: Path) -> None:
     whole, cropped = (int(found.features(np.array([0]), one)[1]) for one in (FRONT_END, cropping))
     assert whole == pytest.approx(248, abs=3)
     assert 45 <= cropped < 80
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["malayalam_msc", "mandarin_syllables", "librispeech_test_other_mini"])
+def test_real_recordings_are_written_and_have_room(data_root: Path, name: str) -> None:
+    utterances = load_corpus(data_root / name)[:6]
+    symbols = UNIVERSAL.encode_all([u.text for u in utterances], [u.lang for u in utterances])
+    bank = build_bank(utterances, FRONT_END)
+    require_room(bank, symbols)
+    found = Sentences(bank, symbols, [()] * len(bank))
+    assert found.durations_s() == pytest.approx([u.duration_s for u in utterances], rel=0.05, abs=0.1)
+    batch = found.batch(np.arange(6), FRONT_END)
+    log_probs = torch.zeros(6, batch.inputs.shape[1] // 2, UNIVERSAL.size).log_softmax(-1).transpose(0, 1)
+    lengths = batch.lengths // 2
+    cost = torch.nn.functional.ctc_loss(log_probs, batch.targets, lengths, batch.target_lengths, reduction="none")
+    assert bool(cost.isfinite().all())

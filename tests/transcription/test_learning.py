@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ TINY: dict[str, Any] = {
     "tasks": {"support_s": 1.0, "query_s": 1.0, "batch": 2},
     "learning": {"inner_steps": 2, "inner_lr": 0.01, "share": 0.5},
     "train": {
-        **{"steps": 8, "lr": 5e-3, "warmup": 2, "batch_s": 2.0, "precision": "float32"},
+        **{"steps": 8, "lr": 5e-3, "warmup": 2, "plain_share": 0.5, "batch_s": 2.0, "precision": "float32"},
         **{"report_every": 1, "validate_every": 3, "checkpoint_every": 4},
     },
 }
@@ -68,9 +69,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(autouse=True)
-def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that eight steps cross the borders of several streams of batches."""
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that eight steps cross the borders of several streams of batches; and TensorBoard takes its time."""
     monkeypatch.setattr(learning, "_ROUND", 3)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,16 @@ def pronounced(utterances: Sequence[Any], n_workers: int = 2) -> list[tuple[str,
 
 
 def spoken_of(plan: TranscriptionExperiment, phones: tuple[str, ...] | None = ()) -> Spoken:
+    key = (plan.data, plan.tasks, plan.train.seed, phones)
+    if key not in _SELECTED:
+        _SELECTED[key] = _selected(plan, phones)
+    return _SELECTED[key]
+
+
+_SELECTED: dict[Any, Spoken] = {}
+
+
+def _selected(plan: TranscriptionExperiment, phones: tuple[str, ...] | None) -> Spoken:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spoken_module, "pronounced", pronounced)
         patch.setattr(spoken_module, "inventory", lambda found: {c: i for i, c in enumerate(LETTERS, 1)})
