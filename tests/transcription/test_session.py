@@ -181,13 +181,19 @@ def test_few_recordings_are_learned_from_without_a_measurement(shelf: Path, adap
     assert any(not torch.equal(value, base[name]) for name, value in found.recognition.net.state_dict().items())
 
 
-def test_a_limit_on_forgetting_keeps_less(shelf: Path, adapt: Callable[..., Adaptation]) -> None:
-    found = adapt(max_forgetting=25.0)
+def test_a_limit_on_forgetting_keeps_less(
+    shelf: Path, course: tuple[Adaptation, list[tuple[Any, ...]]], adapt: Callable[..., Adaptation]
+) -> None:
+    found = adapt(max_forgetting=50.0)
     known = found.forgetting
     assert known is not None
-    assert 0 < known.share < 1 or found.helped is False
-    assert known.after.rate - known.before.rate <= 0.25
+    assert 0 < known.share < 1
+    assert known.after.rate - known.before.rate <= 0.5
     assert found.kept_share == known.share
+    start, whole = load_recogniser(shelf / "base").net.state_dict(), course[0].recognition.net.state_dict()
+    for name, value in found.recognition.net.state_dict().items():  # on the line, to the steps of the storage
+        step = (whole[name] - start[name]).abs().max() / 100
+        assert torch.allclose(value, torch.lerp(start[name], whole[name], known.share), atol=float(step) + 1e-6)
 
 
 def test_a_base_without_a_guard_says_nothing_of_forgetting(
