@@ -259,7 +259,8 @@ def test_real_recordings_are_written_and_have_room(data_root: Path, name: str) -
     bank = build_bank(utterances, FRONT_END)
     require_room(bank, symbols)
     found = Sentences(bank, symbols, [()] * len(bank))
-    assert found.durations_s() == pytest.approx([u.duration_s for u in utterances], rel=0.05, abs=0.1)
+    shares = found.durations_s() / [u.duration_s for u in utterances]  # what is silence to the bit is cut off
+    assert 0.7 < shares.min() <= shares.max() <= 1
     batch = found.batch(np.arange(6), FRONT_END)
     log_probs = torch.zeros(6, batch.inputs.shape[1] // 2, UNIVERSAL.size).log_softmax(-1).transpose(0, 1)
     lengths = batch.lengths // 2

@@ -302,7 +302,7 @@ def test_a_task_is_of_one_group_and_as_long_as_asked(
     wanted = min(support_s, seconds[list(group)].sum() / 2)
     longest = seconds[list(group)].max()
     for part, most in ((support, wanted), (query, min(query_s, seconds[list(group)].sum() - seconds[support].sum()))):
-        assert len(part) == 1 or most - longest <= seconds[part].sum() <= most + 1e-9
+        assert len(part) == 1 or most - longest - 1e-9 <= seconds[part].sum() <= most + 1e-9
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ PROPER = re.compile(r"(?:[a-z]+(?:'[a-z]+)*[1-5]?(?: (?!$)|$))*")
         ("रामोऽपि", "hi", "raamo'pi"),
         ("ﬁn ＡＢ ﷲ", None, "fin ab allah"),
         ("كِتاب", "ar", "kitab"),
-        ("ϑ ٵ", None, "th a"),
+        ("ϑ ٵ", None, "th ah"),
         ("", None, ""),
     ],
 )
