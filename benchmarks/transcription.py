@@ -27,7 +27,7 @@ from metavox.data.corpora import require
 from metavox.data.manifests import load_corpus
 from metavox.data.spoken import select_spoken
 from metavox.data.synth_sentences import SentenceSpec, cached_sentences
-from metavox.evaluation.transcription import TranscriptionProtocol, clusters_of, open_material, score, summary
+from metavox.evaluation.transcription import TranscriptionProtocol, clustered, open_material, score, summary
 from metavox.evaluation.transcription_split import split_corpus
 from metavox.text.symbols import UNIVERSAL
 from metavox.transcription.learning import learn
@@ -181,7 +181,7 @@ def _areas(rows: list[dict[str, Any]], learner: str, rng: np.random.Generator) -
         (row for row in rows if row["learner"] == learner and row["minutes"] > 0),
         key=lambda row: (row["minutes"], row["seed"], row["id"]),
     )
-    clusters, _ = clusters_of(own)
+    clusters, _ = clustered(own)
     names, codes = np.unique(clusters, return_inverse=True)
     errors = np.bincount(codes, [row["char_errors"] for row in own])
     chars = np.bincount(codes, [row["chars"] for row in own])
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--learner", action="append", choices=list(WAYS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     if asked.do == "train":
         train(asked.target, asked.work, asked.overrides)
     elif asked.do == "adapt":

@@ -72,7 +72,7 @@ def unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
     def learn(*_: object, **__: object) -> None:
         raise AssertionError("something was learned")
 
-    monkeypatch.setattr("metavox.transcription.session.adapt", learn)
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", learn)
 
 
 def refused(said: Said) -> str:
@@ -138,7 +138,7 @@ def test_json_is_one_flat_document_and_the_default_model_is_the_bundled_one(
 def test_what_did_not_help_is_a_result_and_no_failure(
     metavox: Metavox, tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metavox.transcription.session.adapt", lambda *_, **__: {})
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", lambda *_, **__: {})
     said = metavox("adapt", "base", "new", "--out", tmp_path / "out", "--unlabelled", "more", "--suggest", 1)
     assert said.status == 0
     assert "Adaptation did not help here: of the characters of 4 recordings held out, " in said.out
@@ -150,7 +150,7 @@ def test_what_did_not_help_is_a_result_and_no_failure(
 
 def test_a_base_without_a_guard_is_told(metavox: Metavox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tonal.base_folder(tmp_path / "bare", guard=False)
-    monkeypatch.setattr("metavox.transcription.session.adapt", lambda *_, **__: {})
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", lambda *_, **__: {})
     said = metavox("adapt", tmp_path / "bare", "new", "--out", tmp_path / "out", "--max-forgetting", 2)
     assert (
         "could not be measured: its base model has no guard, and nothing of the adaptation was held back." in said.out
@@ -239,7 +239,7 @@ def test_a_part_whose_base_is_another_is_one_sentence(
 ) -> None:
     tonal.base_folder(tmp_path / "base", guard=False)
     with monkeypatch.context() as patch:
-        patch.setattr("metavox.transcription.session.adapt", lambda *_, **__: {})
+        patch.setattr("metavox.transcription.adaptation.adapt", lambda *_, **__: {})
         assert metavox("adapt", tmp_path / "base", "new", "--out", tmp_path / "out").status == 0
     other = tonal.reader()
     other.net.head.bias.data += 1

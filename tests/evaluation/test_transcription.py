@@ -25,7 +25,7 @@ from metavox.evaluation.transcription import (
     Material,
     TranscriptionProtocol,
     area,
-    clusters_of,
+    clustered,
     curve,
     item_rows,
     open_material,
@@ -393,14 +393,14 @@ def test_draws_of_an_utterance_are_one_cluster() -> None:
 def test_speakers_are_resampled_from_ten_on_else_sentences() -> None:
     errors = [np.random.default_rng(1).integers(0, 9, 60).tolist()]
     nine, ten = made(errors, "a", 9), made(errors, "a", 10)
-    assert clusters_of(nine)[1] == "sentence"
-    assert len(set(clusters_of(nine)[0])) == 60
-    assert clusters_of(ten)[1] == "speaker"
-    assert len(set(clusters_of(ten)[0])) == 10
+    assert clustered(nine)[1] == "sentence"
+    assert len(set(clustered(nine)[0])) == 60
+    assert clustered(ten)[1] == "speaker"
+    assert len(set(clustered(ten)[0])) == 10
     ten[3]["speaker"] = None
-    assert clusters_of(ten)[1] == "sentence"
+    assert clustered(ten)[1] == "sentence"
     twice = [{**row, "said": f"text {i // 2}"} for i, row in enumerate(nine)]
-    assert len(set(clusters_of(twice)[0])) == 30  # one sentence by two speakers
+    assert len(set(clustered(twice)[0])) == 30  # one sentence by two speakers
 
 
 def test_speakers_who_differ_make_the_interval_wider() -> None:

@@ -12,7 +12,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..transcription.outcome import Adaptation
-    from ..transcription.session import Options
+    from ..transcription.adaptation import Options
 
 
 class AlphabetName(StrEnum):
@@ -90,7 +90,7 @@ def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: 
     import torch
 
     from ..transcription.keeping import check_out, save_kept
-    from ..transcription.session import Options
+    from ..transcription.adaptation import Options
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -134,7 +134,7 @@ def _adapted(model: str, corpus: str, options: "Options") -> "Adaptation":
     from ..runtime.segments import file_blocks, stretches
     from ..transcription.models import load_recogniser
     from ..transcription.plans import DEFAULT_PLAN, way
-    from ..transcription.session import adapt_recogniser
+    from ..transcription.adaptation import adapt_recogniser
     from .progress import bars
 
     if options.unlabelled is not None:

@@ -26,6 +26,7 @@ from ..text.normalise import spaces_matter
 from ..text.symbols import Symbols
 from ..transcription.adapting import Reached, heard, support_of
 from ..transcription.models import Recognition
+from ..transcription.scoring import clusters_of, counted
 from .protocols import Row
 from .transcription_split import MIN_TEST, Draws, Split, draw_supports
 
@@ -35,8 +36,6 @@ Hear = Callable[[Recognition, Sentences, np.ndarray], Reached]
 Report = Callable[[int, int, str], None]
 """(adaptations done, in all, what comes next)."""
 
-MIN_SPEAKERS = 10
-"""From so many speakers of the test on, intervals resample them and not sentences."""
 BOOTSTRAP_SEED, N_RESAMPLES = 0, 10_000
 INTERVALS = (
     "95 % intervals from a cluster bootstrap: clusters of test utterances are resampled with all their draws, and the "
@@ -198,7 +197,7 @@ def item_rows(
     """
     langs = [u.lang or symbols.lang for u in utterances]
     texts = [
-        pair if spaces_matter(lang) else tuple("".join(text.split()) for text in pair)
+        tuple(counted(text, lang) for text in pair)
         for pair, lang in zip(zip(reached.said, reached.heard, strict=True), langs, strict=True)
     ]
     characters = cer([said for said, _ in texts], [found for _, found in texts])
@@ -229,15 +228,10 @@ def item_rows(
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
-def clusters_of(rows: Sequence[Row]) -> tuple[Shaped[np.ndarray, " n"], str]:
-    """The cluster of each row, and what it is: the speaker from ten named speakers on, else the sentence.
-
-    All draws of a test utterance are in one cluster.
-    """
-    speakers = {row["speaker"] for row in rows}
-    if len(speakers) >= MIN_SPEAKERS and None not in speakers:
-        return np.asarray([row["speaker"] for row in rows]), "speaker"
-    return np.asarray([row["said"] for row in rows]), "sentence"
+def clustered(rows: Sequence[Row]) -> tuple[Shaped[np.ndarray, " n"], str]:
+    """The cluster of each row, and what it is. All draws of a test utterance are in one cluster."""
+    clusters, by = clusters_of([row["speaker"] for row in rows], [row["said"] for row in rows])
+    return np.asarray(clusters), by
 
 
 def curve(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -293,7 +287,7 @@ def _relative_gain(own: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
     ours, theirs = (np.asarray([row["char_errors"] for row in side], np.float64) for side in (own, other))
     if not theirs.sum():
         return {"relative_gain": None, "relative_gain_ci95": [None, None], "p_value": None, "p_holm": None}
-    clusters, _ = clusters_of(own)
+    clusters, _ = clustered(own)
     found = paired_bootstrap(
         theirs, ours, per=theirs, clusters=clusters, seed=BOOTSTRAP_SEED, n_resamples=N_RESAMPLES
     )  # fmt: skip
@@ -303,7 +297,7 @@ def _relative_gain(own: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
 def _rate(rows: Sequence[Row], name: str, errors: str, per: str) -> dict[str, Any]:
     if any(row[per] is None for row in rows):
         return {name: None, f"{name}_ci95": [None, None]}
-    clusters, _ = clusters_of(rows)
+    clusters, _ = clustered(rows)
     values, sizes = (np.asarray([row[key] for row in rows], np.float64) for key in (errors, per))
     found = cluster_bootstrap(values, clusters, per=sizes, seed=BOOTSTRAP_SEED, n_resamples=N_RESAMPLES)
     low, high = found.ci95
@@ -333,7 +327,7 @@ def summary(rows: Sequence[Row], split: Split, protocol: TranscriptionProtocol, 
     minutes."""
     ours, points = protocol.learners[0], curve(rows)
     last = next((p for p in points if (p["learner"], p["minutes"]) == (ours, max(protocol.minutes))), None)
-    clusters, clustered_by = clusters_of(rows)
+    clusters, clustered_by = clustered(rows)
     return {
         "protocol": "transcription",
         "metric": "cer",

@@ -26,7 +26,7 @@ from .transcripts import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from ..transcription.outcome import Adaptation
-    from ..transcription.session import Options
+    from ..transcription.adaptation import Options
 
 Decoding = Literal["greedy", "beam"]
 Report = Callable[[float, float], None]
@@ -179,7 +179,7 @@ class Transcriber:
         """
         from ..transcription.models import Recognition
         from ..transcription.plans import DEFAULT_PLAN, way
-        from ..transcription.session import Options, adapt_recogniser
+        from ..transcription.adaptation import Options, adapt_recogniser
 
         if not isinstance(self.recogniser, Recognition):
             raise InputError(f"{self.model or 'This recogniser'} cannot be adapted; open one with from_pretrained.")

@@ -50,24 +50,38 @@ class Errors:
         return float(self.char_edits.sum() / self.chars.sum())
 
 
+def counted(text: str, lang: str | None) -> str:
+    """A text as its characters are counted: with blanks where they part words, without where they do not."""
+    return text if spaces_matter(lang) else "".join(text.split())
+
+
+def clusters_of(
+    speakers: Sequence[str | None], said: Sequence[str]
+) -> tuple[tuple[str, ...], Literal["speaker", "sentence"]]:
+    """What each utterance shares with others, and what that is: the speaker from ten named ones on, else the
+    sentence."""
+    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
+        return tuple(str(speaker) for speaker in speakers), "speaker"
+    return tuple(said), "sentence"
+
+
 def errors_of(reached: Reached, utterances: Sequence[Utterance]) -> Errors:
     """Errors of what was heard in some utterances. Blanks count as characters where they part words."""
-    spaced = [spaces_matter(u.lang) for u in utterances]
+    langs = [u.lang for u in utterances]
     said, heard = (
-        [text if keeps else text.replace(" ", "") for text, keeps in zip(texts, spaced, strict=True)]
+        [counted(text, lang) for text, lang in zip(texts, langs, strict=True)]
         for texts in (reached.said, reached.heard)
     )
     chars = cer(said, heard)
-    words = wer(said, heard) if all(spaced) else None
-    speakers = [u.speaker for u in utterances]
-    by_speaker = None not in speakers and len(set(speakers)) >= MIN_SPEAKERS
+    words = wer(said, heard) if all(spaces_matter(lang) for lang in langs) else None
+    clusters, by = clusters_of([u.speaker for u in utterances], reached.said)
     return Errors(
         chars.edits,
         chars.ref_lengths,
         None if words is None else words.edits,
         None if words is None else words.ref_lengths,
-        tuple(str(s) for s in speakers) if by_speaker else tuple(reached.said),
-        "speaker" if by_speaker else "sentence",
+        clusters,
+        by,
     )
 
 

@@ -23,7 +23,7 @@ from metavox.transcription.keeping import save_kept
 from metavox.transcription.models import Recognition
 from metavox.transcription.outcome import Adaptation
 from metavox.transcription.scoring import errors_of
-from metavox.transcription.session import Options, adapt_recogniser
+from metavox.transcription.adaptation import Options, adapt_recogniser
 
 BRIEF = replace(tonal.PLAN, tuning=replace(tonal.PLAN.tuning, steps=2))
 """Too few steps to learn anything."""
@@ -31,7 +31,7 @@ BRIEF = replace(tonal.PLAN, tuning=replace(tonal.PLAN.tuning, steps=2))
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("session")
+    root = tmp_path_factory.mktemp("adaptation")
     tonal.base_folder(root / "base")
     tonal.corpus(root / "new", tonal.texts(24, 3), dialect=True, speakers=list("vwxyz"))
     tonal.corpus(root / "test", tonal.texts(12, 4), dialect=True, seed=400)
@@ -124,7 +124,7 @@ def test_values_stay_where_adaptation_did_not_help(
 ) -> None:
     bias = load_recogniser(shelf / "base").net.head.bias.detach().clone()
     bias[0] += 100  # from now on everything is silence
-    monkeypatch.setattr("metavox.transcription.session.adapt", lambda *_: {"head.bias": bias})
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", lambda *_: {"head.bias": bias})
     found = adapt()
     assert found.held_out is not None
     assert found.held_out.after.rate == 1.0
@@ -155,7 +155,7 @@ def test_a_trial_hears_a_part_and_the_result_all_for_as_many_steps(
                 watch(Look(step, 40, 1.0, loss))
         return {name: value.clone() for name, value in good.items()}
 
-    monkeypatch.setattr("metavox.transcription.session.adapt", learn)
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", learn)
     found = adapt(plan=replace(tonal.PLAN, held_out=0.25, refit=refit), unlabelled=shelf / "more", seed=9)
     assert found.held_out is not None
     n_rest = 24 - len(found.held_out.before)
@@ -286,7 +286,7 @@ def test_untranscribed_recordings_are_learned_from_and_suggested(
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_learned(
     adapt: Callable[..., Adaptation], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], sentence: str
 ) -> None:
-    monkeypatch.setattr("metavox.transcription.session.adapt", None)
+    monkeypatch.setattr("metavox.transcription.adaptation.adapt", None)
     with pytest.raises(InputError, match=sentence):
         adapt(**options)
 
