@@ -182,7 +182,7 @@ def test_a_beam_and_a_text_are_passed_on(metavox: Metavox, here: Path, monkeypat
     (here / "text.txt").write_text("pala tula\nvaru\n")
     for options in ([], ["--beam", 3], ["--lm", "text.txt"], ["--beam", 4, "--lm", "text.txt", "--lm-weight", 0.25]):
         assert metavox("transcribe", "one.wav", *options).out == "pala tula\nvaru\n"
-    assert [(one.decoding, one.beam) for one in made] == [("greedy", 16), ("beam", 3), ("beam", 16), ("beam", 4)]
+    assert [(one.decoding, one.beam) for one in made] == [("own", 16), ("beam", 3), ("beam", 16), ("beam", 4)]
     assert [one.lm is None for one in made] == [True, True, False, False]
     assert made[3].lm_weight == 0.25
 

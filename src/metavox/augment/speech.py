@@ -30,13 +30,26 @@ def change_speech(
     """
     if not config.enabled:
         return log_mel, lengths
-    log_mel = _lasting(log_mel, lengths)
+    log_mel = lasting(log_mel, lengths)
     if speed:
-        log_mel, lengths = _played(log_mel, lengths, 1 + speed * (2 * float(torch.rand((), generator=generator)) - 1))
+        log_mel, lengths = played(log_mel, lengths, 1 + speed * (2 * float(torch.rand((), generator=generator)) - 1))
     log_mel = change_features(log_mel, lengths, config, front_end, generator)
     if config.masks:
         log_mel = blank_blocks(log_mel, lengths, generator, config.masks, config.mask_width)
     return log_mel * _valid(log_mel, lengths), lengths
+
+
+def played(
+    log_mel: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"], stretch: float
+) -> tuple[Float[Tensor, "B T2 F"], Int[Tensor, " B"]]:
+    """Utterances at another tempo: frames resampled on a line to ``stretch`` times as many.
+
+    Padding has to hold the last frame of each utterance, or is heard in what is interpolated.
+    """
+    n_frames = max(min(MIN_FRAMES, log_mel.shape[1]), int(log_mel.shape[1] * stretch))
+    resampled = functional.interpolate(log_mel.transpose(1, 2), size=n_frames, mode="linear").transpose(1, 2)
+    least = lengths.clamp_max(MIN_FRAMES)
+    return resampled, (lengths * stretch).long().maximum(least).clamp_max(n_frames)
 
 
 def blank_blocks(
@@ -65,19 +78,11 @@ def blank_blocks(
     return torch.where(blank & valid.bool(), mean.expand_as(log_mel), log_mel)
 
 
-def _lasting(log_mel: Tensor, lengths: Tensor) -> Tensor:
+def lasting(log_mel: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T F"]:
     """The last frame of each utterance in the place of its padding: a zero is no silence, and would be heard in what
     is interpolated, and be taken for the loudest of a quiet recording."""
     at = torch.minimum(torch.arange(log_mel.shape[1]), lengths[:, None] - 1)
     return log_mel[torch.arange(len(log_mel))[:, None], at]
-
-
-def _played(log_mel: Tensor, lengths: Tensor, stretch: float) -> tuple[Tensor, Tensor]:
-    """Frames resampled on a line to ``stretch`` times as many."""
-    n_frames = max(min(MIN_FRAMES, log_mel.shape[1]), int(log_mel.shape[1] * stretch))
-    played = functional.interpolate(log_mel.transpose(1, 2), size=n_frames, mode="linear").transpose(1, 2)
-    least = lengths.clamp_max(MIN_FRAMES)
-    return played, (lengths * stretch).long().maximum(least).clamp_max(n_frames)
 
 
 def _valid(log_mel: Tensor, lengths: Tensor) -> Tensor:

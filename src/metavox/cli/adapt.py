@@ -11,8 +11,8 @@ import typer
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..transcription.outcome import Adaptation
     from ..transcription.adaptation import Options
+    from ..transcription.outcome import Adaptation
 
 
 class AlphabetName(StrEnum):
@@ -89,8 +89,8 @@ def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: 
         raise InputError("Nothing says where the adapted model goes; add --out FOLDER.")
     import torch
 
-    from ..transcription.keeping import check_out, save_kept
     from ..transcription.adaptation import Options
+    from ..transcription.keeping import check_out, save_kept
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -132,9 +132,9 @@ def _adapted(model: str, corpus: str, options: "Options") -> "Adaptation":
     from ..data.corpora import locate, require
     from ..data.manifests import load_corpus
     from ..runtime.segments import file_blocks, stretches
+    from ..transcription.adaptation import adapt_recogniser
     from ..transcription.models import load_recogniser
     from ..transcription.plans import DEFAULT_PLAN, way
-    from ..transcription.adaptation import adapt_recogniser
     from .progress import bars
 
     if options.unlabelled is not None:

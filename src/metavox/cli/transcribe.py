@@ -37,7 +37,12 @@ def transcribe(
         Path | None, typer.Option(help="Folder for one file a recording and format.", show_default=False)
     ] = None,
     beam: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Texts kept by a beam search; without, the best symbols.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Texts kept by a beam search; without, the best symbols, or as an adapted model searches on its own.",
+        ),
     ] = None,
     lm: Annotated[
         Path | None, typer.Option(help="Plain text like what is said, a sentence a line; implies --beam 16.")
@@ -75,7 +80,7 @@ def _opened(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    decoding: Literal["greedy", "beam"] = "greedy" if beam is None and lm is None else "beam"
+    decoding: Literal["own", "beam"] = "own" if beam is None and lm is None else "beam"
     return Transcriber.from_pretrained(model, decoding=decoding, beam=beam or 16, lm=lm, lm_weight=lm_weight, lang=lang)
 
 

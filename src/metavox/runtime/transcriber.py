@@ -3,32 +3,36 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
+from torch import Tensor
 
 from ..audio import from_array, probe
 from ..contracts import InputError, Utterance
 from ..data.word_alignment.spoken import Recogniser as Recogniser
-from ..data.word_alignment.spoken import hear, word_limits
-from ..text.decode import Decoded, greedy, prefix_beam
+from ..data.word_alignment.spoken import first_frame_s, sounding, word_limits
+from ..text.decode import Decoded, greedy, placed, prefix_beam
 from ..text.fusion import CharacterFusion, LanguageModel, WordFusion
 from ..text.ngram import NGram
 from ..text.normalise import spaces_matter
-from ..text.symbols import BLANK, Symbols
+from ..text.posteriors import as_array
+from ..text.symbols import BLANK, Symbols, min_frames
 from .segments import RATE_HZ, Cutting, Stretch, file_blocks, stretches
 from .takes import Clip
 from .transcripts import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from ..transcription.outcome import Adaptation
     from ..transcription.adaptation import Options
+    from ..transcription.outcome import Adaptation
+    from ..transcription.spelling import Spelling
 
-Decoding = Literal["greedy", "beam"]
+Decoding = Literal["own", "greedy", "beam"]
 Report = Callable[[float, float], None]
 """(seconds transcribed, seconds in all)."""
 LM_ORDER = 6
@@ -64,7 +68,7 @@ class Transcriber:
         recogniser: Recogniser,
         *,
         model: str = "",
-        decoding: Decoding = "greedy",
+        decoding: Decoding = "own",
         beam: int = 16,
         lm: NGram | str | Path | None = None,
         lm_weight: float = 0.5,
@@ -76,9 +80,11 @@ class Transcriber:
         Args:
             recogniser: the network with its alphabet.
             model: its name in transcripts.
-            decoding: ``greedy``, the best symbol of each frame; ``beam``, the best text, as far as the search sees.
+            decoding: ``greedy``, the best symbol of each frame; ``beam``, the best text, as far as the search sees;
+                ``own``, as the recogniser was adapted to, which is greedy where it was not.
             beam: texts that are kept after each frame.
-            lm: an n-gram model, or a UTF-8 file of plain text, a sentence a line, to make one of. Needs ``beam``.
+            lm: an n-gram model, or a UTF-8 file of plain text, a sentence a line, to make one of. Needs ``beam``;
+                a recogniser that was adapted searches as it does on its own, with this model in place of its own.
             lm_weight: of the language model's log-probability beside the network's.
             lang: the language of the plain text, where its script does not tell.
             cutting: where recordings are cut.
@@ -86,8 +92,8 @@ class Transcriber:
         Raises:
             InputError: an option outside its range, a text that cannot be read or written in the alphabet.
         """
-        if decoding not in ("greedy", "beam"):
-            raise InputError(f"The decoding is {decoding!r}; choose greedy or beam.")
+        if decoding not in ("own", "greedy", "beam"):
+            raise InputError(f"The decoding is {decoding!r}; choose own, greedy or beam.")
         if lm is not None and decoding != "beam":
             raise InputError("A language model is used by the beam search; set decoding='beam', or leave lm out.")
         if not 1 <= beam <= MAX_BEAM:
@@ -99,12 +105,19 @@ class Transcriber:
         self.cutting = cutting or Cutting()
         self.lm = None if lm is None else _language_model(lm, recogniser.symbols, lang)
 
+    @property
+    def _knowing(self) -> "Knowing | None":
+        """The recogniser where it spells with what it knows of its language, and is asked to."""
+        asked = self.decoding == "own" or self.lm is not None
+        known = isinstance(self.recogniser, Knowing) and self.recogniser.spelling is not None
+        return cast(Knowing, self.recogniser) if asked and known else None
+
     @classmethod
     def from_pretrained(
         cls,
         source: str | Path = "metavox/asr-small",
         *,
-        decoding: Decoding = "greedy",
+        decoding: Decoding = "own",
         beam: int = 16,
         lm: NGram | str | Path | None = None,
         lm_weight: float = 0.5,
@@ -177,9 +190,9 @@ class Transcriber:
         Raises:
             InputError: clips or texts that cannot be used, by row; a recogniser that is not one of Metavox's.
         """
+        from ..transcription.adaptation import Options, adapt_recogniser
         from ..transcription.models import Recognition
         from ..transcription.plans import DEFAULT_PLAN, way
-        from ..transcription.adaptation import Options, adapt_recogniser
 
         if not isinstance(self.recogniser, Recognition):
             raise InputError(f"{self.model or 'This recogniser'} cannot be adapted; open one with from_pretrained.")
@@ -214,11 +227,13 @@ class Transcriber:
         return [self.transcribe(clip).text for clip in clips]
 
     def _segment(self, stretch: Stretch) -> Segment | None:
-        heard = hear(self.recogniser, stretch.wave)
-        if heard is None:
+        sound = sounding(self.recogniser.front_end, stretch.wave)
+        if sound is None:
             return None
-        log_probs, offset_s = heard
-        decoded = self._decode(log_probs)
+        wave, silence_s = sound
+        offset_s = silence_s + first_frame_s(self.recogniser.front_end)
+        log_probs = as_array(self.recogniser.log_probs(wave))
+        decoded = self._decode(log_probs, wave)
         symbols, frame_s = self.recogniser.symbols, self.recogniser.frame_s
         places = word_places(decoded.ids, symbols)
         if not places:
@@ -240,11 +255,42 @@ class Transcriber:
         sure = geometric_mean([decoded.confidences[i] for word in places for i in word])
         return Segment(stretch.start_s, stretch.end_s, words, text, sure)
 
-    def _decode(self, log_probs: Float[np.ndarray, "T V"]) -> Decoded:
-        if self.decoding == "greedy":
+    def _decode(self, log_probs: Float[np.ndarray, "T V"], wave: Float[np.ndarray, " S"]) -> Decoded:
+        knowing = self._knowing
+        if knowing is not None:
+            return self._searched(knowing, log_probs, wave)
+        if self.decoding != "beam":
             return greedy(log_probs)
         found = prefix_beam(log_probs, self.beam, lm=self.lm, lm_weight=self.lm_weight, n_best=1)
         return found[0] if found else greedy(log_probs)
+
+    def _searched(
+        self, knowing: "Knowing", log_probs: Float[np.ndarray, "T V"], wave: Float[np.ndarray, " S"]
+    ) -> Decoded:
+        """What an adapted recogniser makes of a segment, placed where the segment says it at its own tempo."""
+        spelling = knowing.spelling
+        assert spelling is not None
+        if self.lm is not None:
+            spelling = replace(spelling, search=replace(spelling.search, lm_weight=self.lm_weight, beam=self.beam))
+        views = [
+            log_probs if tempo == 1 else as_array(knowing.at_tempo(wave, tempo)) for tempo in spelling.search.tempos
+        ]
+        ids = spelling.consensus(views, self.lm)
+        if min_frames(ids) > len(log_probs):
+            ids = spelling.best(log_probs, self.lm)
+        return placed(log_probs, ids)
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A recogniser that spells with what it knows of its language, where ``spelling`` is not None."""
+
+    @property
+    def spelling(self) -> "Spelling | None": ...
+
+    def at_tempo(self, wave: Float[np.ndarray, " S"], tempo: float) -> Float[Tensor, "T V"]:
+        """Log-probabilities of a segment that is made to last ``tempo`` times as long."""
+        ...
 
 
 def _utterance(number: int, clip: Clip, text: str, lang: str | None, folder: Path) -> Utterance:

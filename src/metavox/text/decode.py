@@ -1,6 +1,7 @@
 """From posteriors to symbols: the best path of CTC, and the best prefixes by beam search with a language model."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .align import ctc_align
-from .beam import Fusion, Hypothesis, search
+from .beam import Fusion, search
 from .fusion import LanguageModel
 from .posteriors import DAMAGED, Scores, as_array
 from .symbols import BLANK
@@ -100,13 +101,20 @@ def prefix_beam(
         raise InputError(f"Pruning at a probability of {prune:g}; choose 0 to 0.5.")
     values = as_array(log_probs)
     found = search(values, beam=beam, fusion=Fusion(lm, lm_weight, length_bonus), prune=prune)
-    return [_aligned(values, one) for one in found[:n_best]]
+    return [replace(placed(values, one.ids), log_prob=one.log_prob, score=one.score) for one in found[:n_best]]
 
 
-def _aligned(values: Float[np.ndarray, "T V"], found: Hypothesis) -> Decoded:
-    frames, confidences = [], []
-    for span in ctc_align(values, found.ids):
+def placed(log_probs: Scores, ids: Sequence[int]) -> Decoded:
+    """Symbols that are known, with their frames and confidences on the best path through them, whose ``log_prob`` it
+    has.
+
+    Raises InputError where there are fewer frames than the symbols need.
+    """
+    values = as_array(log_probs)
+    frames, confidences, total = [], [], float(values[:, BLANK].sum())
+    for span in ctc_align(values, ids):
         run = values[span.start_frame : span.end_frame, span.symbol]
         frames.append(span.start_frame + int(run.argmax()))
         confidences.append(float(np.exp(run.max())))
-    return Decoded(found.ids, tuple(frames), found.log_prob, tuple(confidences), found.score)
+        total += float(run.sum() - values[span.start_frame : span.end_frame, BLANK].sum())
+    return Decoded(tuple(ids), tuple(frames), total, tuple(confidences))

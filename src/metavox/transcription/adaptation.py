@@ -18,7 +18,7 @@ from ..data.corpora import Report
 from ..data.sentences import Sentences
 from ..learners.sequence import Look
 from ..text.symbols import Alphabet
-from .adapting import Plan, adapt, heard, support_of, with_symbols
+from .adapting import Plan, adapt, heard, seconds_of, spelling_of, support_of, with_symbols
 from .choosing import Suggestion, suggested
 from .guard import Forgetting, held_back, read_guard, scaled
 from .models import Recognition, adapted
@@ -95,13 +95,18 @@ class _Course:
 
         return show
 
-    def recogniser(self, state: State, share: float = 1.0) -> Recognition:
-        """The recogniser with a share of what was learned, in the values that its part stores."""
+    def recogniser(self, state: State, share: float = 1.0, rows: Int[np.ndarray, " n"] | None = None) -> Recognition:
+        """The recogniser with a share of what was learned from ``rows``, all by default, in the values that its part
+        stores; with nothing learned it spells as the start does."""
         start = self.start.net.state_dict()
         values = {**start, **scaled(state, start, share)} if share else start
         old, symbols = self.root.net.state_dict(), self.start.symbols
         stored = unpacked(packed(values, old), old, symbols.size, Path("part"))
-        return adapted(self.root, stored, symbols, self.start.encoding)
+        before = self.start.spelling
+        known = self.sentences.targets if rows is None else [self.sentences.targets[i] for i in rows]
+        texts = [*(before.texts if before is not None else ()), *map(tuple, known)]
+        spelling = spelling_of(self.plan, texts) if share else before
+        return adapted(self.root, stored, symbols, self.start.encoding, spelling=spelling)
 
     def support(self, positions: Int[np.ndarray, " n"], extra: Transcribed | None = None) -> Transcribed:
         own = support_of(self.sentences, positions, self.start.net)
@@ -213,7 +218,8 @@ def _fitted(
     course: _Course, positions: Int[np.ndarray, " n"], what: str, extra: Transcribed | None = None, steps: int = 0
 ) -> tuple[State, int]:
     """Values adapted to some recordings, and after how many steps; given ``steps`` it takes these, on all of them."""
-    plan, looks = replace(course.plan, refit=False), list[Look]()
+    support, looks = course.support(positions, extra), list[Look]()
+    plan = replace(course.plan.for_support(seconds_of(support, course.start)), refit=False)
     if steps:
         plan = replace(plan, held_out=0.0, tuning=replace(plan.tuning, steps=steps, held_out=0.0))
     show = course.watch(what)
@@ -223,7 +229,7 @@ def _fitted(
         if show is not None:
             show(look)
 
-    state = adapt(course.start, course.support(positions, extra), plan, watch)
+    state = adapt(course.start, support, plan, watch)
     judged = [look for look in looks if look.held_out is not None]
     best = min(judged, key=lambda look: look.held_out or 0.0).step if judged else plan.tuning.steps
     return state, best
@@ -235,7 +241,7 @@ def _tried(
     """Adapt to the rest and measure on what is held out; then the same with untranscribed recordings, if that helps."""
     before = course.errors(course.recogniser({}, 0.0), split.held)
     state, steps = _fitted(course, split.rest, "trying")
-    recognition = course.recogniser(state)
+    recognition = course.recogniser(state, rows=split.rest)
     trial = _Trial(state, steps, before, course.errors(recognition, split.held))
     if untranscribed is None or not trial.helped:
         return trial, None, None
@@ -245,7 +251,7 @@ def _tried(
         own = course.support(split.rest)
         longer = min(MOST_STEPS, 1 + float(extra.lengths.sum()) / float(own.lengths.sum()))
         state, n = _fitted(course, split.rest, "with unlabelled", extra, round(longer * steps))
-        tried.append(_Trial(state, n, before, course.errors(course.recogniser(state), split.held)))
+        tried.append(_Trial(state, n, before, course.errors(course.recogniser(state, rows=split.rest), split.held)))
         return tried[-1].after
 
     learned, extra = self_trained(
@@ -272,5 +278,5 @@ def _guarded(course: _Course, state: State, options: Options) -> tuple[Recogniti
 
 def _measured(course: _Course, split: Split, trial: _Trial, share: float) -> HeldOut:
     """Errors on what was held out with the share of the trial that is kept."""
-    after = trial.after if share == 1 else course.errors(course.recogniser(trial.state, share), split.held)
+    after = trial.after if share == 1 else course.errors(course.recogniser(trial.state, share, split.rest), split.held)
     return HeldOut(split.by, trial.before, after)

@@ -4,7 +4,7 @@
 that many steps, on all of it. The base stays as it is, and what the adaptation did to its old tasks is measured.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -19,13 +19,15 @@ from ..learners.sequence import FineTuned, Look, Tuning
 from ..metrics import cer, wer
 from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
-from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL, Symbols
 from .learning import change_of
 from .models import Recognition, new_net
+from .spelling import Ids, Search, Spelling
 
 MIN_UTTERANCES = 3
 """Fewer than this say nothing about a language."""
+FIRST_STEPS = 40
+"""Steps that the shortest support needs."""
 MIN_TO_HOLD_OUT = 12
 """From so many utterances on, some are held out."""
 
@@ -43,6 +45,27 @@ class Plan:
     """Share of the support that says when to stop and what was reached, before all of it is used."""
     refit: bool = True
     """Use all of the support in the end."""
+    steps_per_s: float | None = None
+    """Steps for each second of the support, ``FIRST_STEPS`` more and no more than the tuning's; None for the
+    tuning's, however much there is."""
+    n_runs: int = 1
+    """Times that fine-tuning on all of it is done, each in another order with other changes; the result is the mean of
+    their values (Wortsman et al. 2022)."""
+    search: Search | None = None
+    """How what was adapted spells; None for the best symbol of each frame."""
+
+    def __post_init__(self) -> None:
+        if self.n_runs < 1 or not 0 < (self.steps_per_s or 1.0) < np.inf:
+            raise InputError(
+                f"A plan has {self.n_runs} runs and {self.steps_per_s} steps a second; give 1 or more and above 0."
+            )
+
+    def for_support(self, seconds: float) -> "Plan":
+        """The plan with the number of steps that suits so many seconds of speech."""
+        if self.steps_per_s is None:
+            return self
+        steps = min(self.tuning.steps, FIRST_STEPS + round(self.steps_per_s * seconds))
+        return replace(self, tuning=replace(self.tuning, steps=steps), steps_per_s=None)
 
 
 @dataclass(frozen=True)
@@ -81,7 +104,7 @@ def with_symbols(base: Recognition, symbols: Symbols) -> Recognition:
     head_bias = torch.stack([low if row is None else bias[row] for row in rows])
     net = new_net(base.net.config.model_copy(update={"n_symbols": symbols.size}))
     net.load_state_dict({**base.net.state_dict(), "head.weight": head_weight, "head.bias": head_bias})
-    return replace(base, net=net, symbols=symbols)
+    return replace(base, net=net, symbols=symbols, spelling=None)
 
 
 def _row(char: str, symbols: Symbols, ids: Mapping[str, int]) -> int | None:
@@ -107,41 +130,67 @@ def adapt(
             f"{len(support)} transcribed recordings were given and {MIN_UTTERANCES} are the least; ten minutes are "
             "better."
         )
+    plan = plan.for_support(seconds_of(support, base))
     change = change_of(ADAPTING_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
     net = deepcopy(base.net)
     net.training_dtype = training_dtype(plan.precision)
     tuning = plan.tuning
-    if len(support) < MIN_TO_HOLD_OUT or not plan.held_out:
-        return FineTuned(net, replace(tuning, held_out=0.0), change, watch).adapt(support)
-    looks: list[Look] = []
+    steps = tuning.steps
+    if len(support) >= MIN_TO_HOLD_OUT and plan.held_out:
+        looks: list[Look] = []
 
-    def note(look: Look) -> None:
-        looks.append(look)
-        if watch is not None:
-            watch(look)
+        def note(look: Look) -> None:
+            looks.append(look)
+            if watch is not None:
+                watch(look)
 
-    first = FineTuned(net, replace(tuning, held_out=plan.held_out), change, note)
-    state = first.adapt(support)
-    if not state:
-        return {}
-    if not plan.refit:
-        return state
-    best = min(looks, key=lambda look: look.held_out if look.held_out is not None else np.inf)
-    return FineTuned(net, replace(tuning, held_out=0.0, steps=best.step), change, watch).adapt(support)
+        state = FineTuned(net, replace(tuning, held_out=plan.held_out), change, note).adapt(support)
+        if not state or not plan.refit:
+            return state
+        steps = min(looks, key=lambda look: look.held_out if look.held_out is not None else np.inf).step
+    runs = [
+        FineTuned(net, replace(tuning, held_out=0.0, steps=steps, seed=_seed(tuning.seed, run)), change, watch)
+        for run in range(plan.n_runs)
+    ]
+    return _mean([run.adapt(support) for run in runs])
+
+
+def _seed(seed: int, run: int) -> int:
+    """Another seed for each run, and the plan's own for the first."""
+    return seed if run == 0 else int(np.random.default_rng([seed, run]).integers(2**31))
+
+
+def _mean(states: list[State]) -> State:
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+
+
+def spelling_of(plan: Plan, texts: Iterable[Ids]) -> Spelling | None:
+    """How a recogniser spells that was adapted to texts; None where the plan searches for none."""
+    return None if plan.search is None else Spelling(tuple(texts), plan.search)
+
+
+def seconds_of(support: Transcribed, base: Recognition) -> float:
+    """How long all utterances of a support set last together."""
+    return float(support.lengths.sum()) * base.front_end.hop_ms / 1000
+
+
+def texts_of(support: Transcribed) -> list[Ids]:
+    """The texts of a support set in symbols."""
+    return [
+        tuple(target[:length].tolist()) for target, length in zip(support.targets, support.target_lengths, strict=True)
+    ]
 
 
 def heard(recognition: Recognition, sentences: Sentences, positions: Int[np.ndarray, " n"], batch: int = 16) -> Reached:
     """What is heard in some utterances, beside what was said, both in the recogniser's alphabet."""
     durations = sentences.durations_s(positions)
     order = np.argsort(durations, kind="stable")
-    net, symbols = recognition.net, recognition.symbols
+    symbols = recognition.symbols
     found: list[str] = [""] * len(positions)
-    with torch.no_grad():
-        for first in range(0, len(order), batch):
-            rows = order[first : first + batch]
-            inputs, lengths = sentences.features(positions[rows], net.front_end)
-            scores = net(inputs, lengths, recognition.encoding)
-            for row, ids in zip(rows.tolist(), greedy_batch(scores, net.out_lengths(lengths)), strict=True):
-                found[row] = symbols.decode(ids).strip()
+    for first in range(0, len(order), batch):
+        rows = order[first : first + batch]
+        spelled = recognition.spell(*sentences.features(positions[rows], recognition.front_end))
+        for row, ids in zip(rows.tolist(), spelled, strict=True):
+            found[row] = symbols.decode(ids).strip()
     said = tuple(symbols.decode(sentences.targets[i]) for i in positions)
     return Reached(said, tuple(" ".join(text.split()) for text in found))

@@ -9,17 +9,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from ..augment.speech import lasting, played
 from ..checkpoint import FORMAT, put_folder, read_document, read_tensors, seeded, write_json, write_tensors
 from ..config import validated
 from ..config.transcription import RecogniserConfig
@@ -27,8 +28,10 @@ from ..contracts import FrontEnd, InputError, State
 from ..features import prepare
 from ..learners.sequence import ENCODING
 from ..nets.recogniser import Recogniser
+from ..text.decode import greedy_batch
 from ..text.symbols import Symbols
 from .packing import packed, unpacked
+from .spelling import Ids, Search, Spelling, stored_texts, taken_texts
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 DEFAULT = "metavox/asr-small"
@@ -54,6 +57,8 @@ class Recognition:
     """What it was adapted from."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """What the adaptation reached, where it was adapted."""
+    spelling: Spelling | None = None
+    """How it spells, where it was adapted to do so otherwise than by the best symbol of each frame."""
 
     @property
     def front_end(self) -> FrontEnd:
@@ -63,15 +68,37 @@ class Recognition:
     def frame_s(self) -> float:
         return self.net.frame_s
 
-    @torch.no_grad()
     def log_probs(self, wave: Float[np.ndarray, " S"]) -> Float[Tensor, "T V"]:
         """Log probabilities of symbols for each frame of one segment.
 
         Raises:
             InputError: nothing but digital silence, or less sound than one analysis window.
         """
-        inputs, lengths = prepare(wave, self.front_end)
-        return self.net(inputs, lengths, self.encoding)[0]
+        return self.at_tempo(wave, 1.0)
+
+    def at_tempo(self, wave: Float[np.ndarray, " S"], tempo: float) -> Float[Tensor, "T V"]:
+        """The same, of a segment that is made to last ``tempo`` times as long without a change of pitch."""
+        scores, lengths = self._heard(*prepare(wave, self.front_end), tempo)
+        return scores[0, : int(lengths[0])]
+
+    def spell(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> list[Ids]:
+        """Symbols of each utterance of a batch, as this recogniser spells: see ``spelling``."""
+        if self.spelling is None:
+            return greedy_batch(*self._heard(inputs, lengths, 1.0))
+        views = [self._heard(inputs, lengths, tempo) for tempo in self.spelling.search.tempos]
+        return [
+            self.spelling.consensus([scores[row, : int(ends[row])] for scores, ends in views])
+            for row in range(len(lengths))
+        ]
+
+    @torch.no_grad()
+    def _heard(
+        self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"], tempo: float
+    ) -> tuple[Float[Tensor, "B T2 V"], Int[Tensor, " B"]]:
+        if tempo != 1:
+            inputs, lengths = played(lasting(inputs, lengths), lengths, tempo)
+            inputs = inputs * (torch.arange(inputs.shape[1])[None, :] < lengths[:, None])[:, :, None]
+        return self.net(inputs, lengths, self.encoding), self.net.out_lengths(lengths)
 
 
 def new_net(config: RecogniserConfig, seed: int = 0) -> Recogniser:
@@ -191,6 +218,7 @@ def adapted(
     symbols: Symbols | None = None,
     encoding: Tensor | None = None,
     report: Mapping[str, Any] | None = None,
+    spelling: Spelling | None = None,
 ) -> Recognition:
     """A recogniser with other values than its base; the base stays as it is.
 
@@ -205,8 +233,9 @@ def adapted(
     values = {**base.net.state_dict(), **state}
     net.load_state_dict(values)
     return Recognition(
-        net, symbols, f"{base.name} adapted", base.hash, base.about, base.phones, None, encoding, base, report or {}
-    )
+        net, symbols, f"{base.name} adapted", base.hash, base.about, base.phones, None, encoding, base, report or {},
+        spelling,
+    )  # fmt: skip
 
 
 def with_adapters(base: Recognition, rank: int) -> Recognition:
@@ -222,6 +251,14 @@ def with_adapters(base: Recognition, rank: int) -> Recognition:
     return replace(base, net=net)
 
 
+def part_of(recognition: Recognition, base: Recognition) -> dict[str, Tensor]:
+    """All that an adaptation is stored as: packed changes, the encoding of the support, its texts."""
+    part = packed(recognition.net.state_dict(), base.net.state_dict())
+    if recognition.encoding is not None:
+        part[ENCODING] = recognition.encoding
+    return part if recognition.spelling is None else part | stored_texts(recognition.spelling.texts)
+
+
 def save_adapted(folder: Path, recognition: Recognition) -> None:
     """Write what an adaptation changed, beside and renamed; an older part of the name is replaced in one move.
 
@@ -231,9 +268,7 @@ def save_adapted(folder: Path, recognition: Recognition) -> None:
     base = recognition.base
     if base is None:
         raise InputError(f"{recognition.name} was not adapted; save it as a base model.")
-    part = packed(recognition.net.state_dict(), base.net.state_dict())
-    if recognition.encoding is not None:
-        part[ENCODING] = recognition.encoding
+    part, spelling = part_of(recognition, base), recognition.spelling
     document = {
         "format": FORMAT,
         "library": "metavox",
@@ -245,6 +280,7 @@ def save_adapted(folder: Path, recognition: Recognition) -> None:
         "base_relative": os.path.relpath(base.folder.resolve(), folder.resolve()) if base.folder else None,
         "symbols": recognition.symbols.to_json(),
         "adapter": recognition.net.config.adapter,
+        "spelling": None if spelling is None else asdict(spelling.search),
         "report": dict(recognition.report),
     }
 
@@ -264,6 +300,7 @@ class _AdaptedDocument(BaseModel):
     base_relative: str | None = None
     symbols: dict[str, Any]
     adapter: int = 0
+    spelling: Search | None = None
     report: dict[str, Any] = {}
 
 
@@ -274,8 +311,10 @@ def _load_adapted(folder: Path) -> Recognition:
     symbols = Symbols.from_json(found.symbols)
     tensors = read_tensors(folder / "part.safetensors")
     encoding = tensors.pop(ENCODING, None)
+    texts = taken_texts(tensors, symbols.size, folder / "part.safetensors")
     state = unpacked(tensors, base.net.state_dict(), symbols.size, folder / "part.safetensors")
-    recognition = adapted(base, state, symbols, encoding, found.report)
+    spelling = None if found.spelling is None or not texts else Spelling(texts, found.spelling)
+    recognition = adapted(base, state, symbols, encoding, found.report, spelling)
     return replace(recognition, name=folder.resolve().name, folder=folder)
 
 

@@ -8,8 +8,7 @@ from safetensors.torch import save
 from ..statistics import Interval, PairedDifference
 from .choosing import Suggestion
 from .guard import Forgetting
-from .models import ENCODING, Recognition
-from .packing import packed
+from .models import Recognition, part_of
 from .scoring import Errors, change
 from .selftraining import SelfTraining
 
@@ -81,10 +80,7 @@ class Adaptation:
 def part_bytes(recognition: Recognition) -> int:
     """Bytes of the file that an adapted recogniser's values take."""
     assert recognition.base is not None
-    part = packed(recognition.net.state_dict(), recognition.base.net.state_dict())
-    if recognition.encoding is not None:
-        part[ENCODING] = recognition.encoding
-    return len(save(part))
+    return len(save(part_of(recognition, recognition.base)))
 
 
 def _held_out(found: HeldOut | None) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from ..contracts import InputError, Transcribed
 from ..learners.sequence import Look, Tuning
-from .adapting import Plan, adapt
+from .adapting import Plan, adapt, spelling_of, texts_of
 from .models import Recognition, adapted, new_net, with_adapters
+from .spelling import Search
 
 DEFAULT_PLAN = "metavox"
 
@@ -23,8 +24,20 @@ class Way:
 
 
 WAYS: dict[str, Way] = {
-    "metavox": Way(Plan(Tuning(steps=300, lr=1e-3, batch_frames=2_400), held_out=0.0)),
-    "fine-tune": Way(Plan(Tuning(steps=300, lr=1e-3, batch_frames=2_400), held_out=0.0)),
+    "metavox": Way(
+        Plan(
+            Tuning(steps=300, lr=2e-3, batch_frames=2_400),
+            speed=0.3,
+            held_out=0.0,
+            steps_per_s=1.0,
+            n_runs=2,
+            search=Search(lm_weight=0.4, length_bonus=0.7),
+        )
+    ),
+    "fine-tune": Way(Plan(Tuning(steps=100, lr=2e-3, batch_frames=2_400), augment=False, held_out=0.0)),
+    "fine-tune-changed": Way(
+        Plan(Tuning(steps=300, lr=2e-3, batch_frames=2_400), speed=0.3, held_out=0.0, steps_per_s=1.0)
+    ),
     "head-only": Way(Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("head.*",)), held_out=0.0)),
     "adapters": Way(
         Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("*.adapter.*", "head.*", "norm.*")), held_out=0.0),
@@ -62,4 +75,5 @@ def adapted_by(
         base = with_adapters(base, chosen.adapter)
     if chosen.from_scratch:
         base = replace(base, net=new_net(base.net.config, seed))
-    return adapted(base, adapt(base, support, plan, watch))
+    state = adapt(base, support, plan, watch)
+    return adapted(base, state, spelling=spelling_of(plan, texts_of(support)))

@@ -48,16 +48,28 @@ class Recogniser(Protocol):
 def hear(recogniser: Recogniser, wave: Float[np.ndarray, " S"]) -> tuple[Float[np.ndarray, "T V"], float] | None:
     """Log-probabilities of a segment, and when its first frame is, in seconds from the segment's start.
 
-    A frame stands for the hop in the middle of its analysis window. Digital zeros at the ends are left out, as front
-    ends do; None where less than a window is left.
+    A frame stands for the hop in the middle of its analysis window. None where ``sounding`` finds nothing.
     """
+    found = sounding(recogniser.front_end, wave)
+    if found is None:
+        return None
+    part, start_s = found
+    log_probs = recogniser.log_probs(part)
+    return log_probs.detach().double().cpu().numpy(), start_s + first_frame_s(recogniser.front_end)
+
+
+def sounding(front_end: FrontEnd, wave: Float[np.ndarray, " S"]) -> tuple[Float[np.ndarray, " S2"], float] | None:
+    """A segment without the digital zeros at its ends, which front ends leave out, and the seconds before it; None
+    where less than a window is left."""
     sound = np.flatnonzero(np.abs(wave) > PADDING_PEAK)
-    front_end = recogniser.front_end
     if not len(sound) or sound[-1] + 1 - sound[0] < front_end.window_samples:
         return None
-    log_probs = recogniser.log_probs(wave[sound[0] : sound[-1] + 1])
-    offset_s = int(sound[0]) / RATE_HZ + (front_end.window_ms - front_end.hop_ms) / 2000
-    return log_probs.detach().double().cpu().numpy(), offset_s
+    return wave[sound[0] : sound[-1] + 1], int(sound[0]) / RATE_HZ
+
+
+def first_frame_s(front_end: FrontEnd) -> float:
+    """Where the first frame's hop begins in its analysis window."""
+    return (front_end.window_ms - front_end.hop_ms) / 2000
 
 
 @contextmanager
