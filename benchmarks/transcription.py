@@ -2,12 +2,14 @@
 
     python benchmarks/transcription.py train --target malayalam_msc     # one base; about 15 CPU-minutes each
     python benchmarks/transcription.py adapt --target malayalam_msc     # rows of every learner, minute and draw
+    python benchmarks/transcription.py scratch --target malayalam_msc   # rows of random weights at the same minutes
+    python benchmarks/transcription.py voices                           # ten sentences of each of 42 new speakers
     python benchmarks/transcription.py pool                             # benchmarks/transcription.json
 
-Every base is trained with recipes/transcription.yaml on everything but the target's language (for voices: but the
-speakers that are tested), and without twenty languages of espeak-ng that serve as a test of their own. Learners adapt
-to the same draws and are heard on the same utterances; plans were chosen on parts of two targets that no test holds,
-with as many trials for the baseline as for ours (docs/decisions/0006-transcription.md).
+Every base is trained with recipes/transcription.yaml on everything but the target's language (that of Yoruba does
+without the speakers of the voices too), and without twenty languages of espeak-ng that serve as a test of their own.
+Learners adapt to the same draws and are heard on the same utterances; how plans were chosen, on parts of two targets
+that no test holds, is told in docs/decisions/0006-transcription.md.
 """
 
 import argparse
@@ -29,10 +31,15 @@ from metavox.data.spoken import select_spoken
 from metavox.data.synth_sentences import SentenceSpec, cached_sentences
 from metavox.evaluation.transcription import TranscriptionProtocol, clustered, open_material, score, summary
 from metavox.evaluation.transcription_split import split_corpus
+from metavox.statistics import holm, mean_interval
 from metavox.text.symbols import UNIVERSAL
+from metavox.transcription.adaptation import adapt_recogniser
+from metavox.transcription.adapting import heard
 from metavox.transcription.learning import learn
 from metavox.transcription.models import load_recogniser
-from metavox.transcription.plans import WAYS, adapted_by
+from metavox.transcription.plans import DEFAULT_PLAN, WAYS, adapted_by, way
+from metavox.transcription.scoring import change, errors_of
+from metavox.transcription.support import sentences_of
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "transcription.yaml"
@@ -56,10 +63,11 @@ UNSEEN = (
     "uk",
 )  # fmt: skip
 """Synthetic languages that no base hears."""
-VOICES, VOICE_SENTENCES = "voices", 20
+VOICE_SENTENCES = 20
 VOICES_BASE = "yoruba"
 """The base of Yoruba does without the speakers of the voices as well, and so serves three kinds of targets."""
 LEARNERS = ("metavox", "fine-tune")
+SCRATCH_MINUTES = 5
 N_RESAMPLES = 10_000
 
 
@@ -137,6 +145,66 @@ def _leave(out: Path, base: Any, utterances: list[Utterance], split: Any, protoc
     print(out.name, json.dumps(found["area"]))
 
 
+def scratch(target: str, work: Path, seeds: int) -> None:
+    """Random weights trained on the draws of five minutes (four of Mandarin), heard on the same utterances."""
+    torch.set_num_threads(1)
+    base = load_recogniser(work / target)
+    minutes = max(m for m in TARGETS[target][1] if m <= SCRATCH_MINUTES)
+    protocol = TranscriptionProtocol(("scratch",), (minutes,), seeds)
+    utterances = load_corpus(require(target))
+    split = split_corpus(utterances, protocol.split_seed, protocol.max_test)
+    _leave(work / target / "scratch", base, utterances, split, protocol)
+
+
+def voices(work: Path) -> None:
+    """What `metavox adapt` makes of ten sentences of each speaker whom the base never heard, on ten others."""
+    torch.set_num_threads(1)
+    base = load_recogniser(work / VOICES_BASE)
+    rng = np.random.default_rng(0)
+    found = []
+    for speaker, members in sorted(_voices().items()):
+        order = rng.permutation(len(members))
+        own, others = ([members[i] for i in sorted(part)] for part in np.split(order[:VOICE_SENTENCES], 2))
+        started = time.perf_counter()
+        adaptation = adapt_recogniser(base, own, way(DEFAULT_PLAN).plan)
+        seconds = time.perf_counter() - started
+        test = sentences_of(others, range(len(others)), base.symbols, base.front_end)
+        before, after = (
+            errors_of(heard(one, test, np.arange(len(test))), test.utterances) for one in (base, adaptation.recognition)
+        )
+        found.append(
+            {
+                "speaker": speaker, "n": len(others), "speech_s": round(adaptation.speech_s, 2),
+                "seconds": round(seconds, 2), "helped": adaptation.helped,
+                "chars": before.chars.tolist(), "errors_before": before.char_edits.tolist(),
+                "errors_after": after.char_edits.tolist(), "cer_before": before.rate, "cer_after": after.rate,
+                "relative_gain": 1 - after.rate / before.rate, "p_value": change(before, after).p_value,
+            }
+        )  # fmt: skip
+        print(json.dumps({key: found[-1][key] for key in ("speaker", "helped", "cer_before", "cer_after")}), flush=True)
+    (work / "voices.json").write_text(json.dumps(_voices_told(found)))
+    print(json.dumps({key: value for key, value in _voices_told(found).items() if key != "speakers"}, indent=1))
+
+
+def _voices_told(found: list[dict[str, Any]]) -> dict[str, Any]:
+    gains = np.asarray([one["relative_gain"] for one in found])
+    adjusted = holm([one["p_value"] for one in found])
+    worse = [one for one, p in zip(found, adjusted, strict=True) if one["relative_gain"] < 0 and p < 0.05]
+    interval = mean_interval(gains)
+    return {
+        "n_speakers": len(found),
+        "sentences": VOICE_SENTENCES // 2,
+        "mean_relative_gain": interval.mean,
+        "mean_relative_gain_ci95": interval.ci95,
+        "worst": float(gains.min()),
+        "refused": sum(not one["helped"] for one in found),
+        "worse": int((gains < 0).sum()),
+        "significantly_worse": len(worse),
+        "real_time_share": sum(one["seconds"] for one in found) / sum(one["speech_s"] for one in found),
+        "speakers": found,
+    }
+
+
 # ----------------------------------------------------------------------------------------------------------------- pool
 
 
@@ -150,10 +218,24 @@ def pool(work: Path) -> None:
         "targets": {name: json.loads((work / name / "result.json").read_text()) for name in targets},
         "bases": {name: json.loads((work / name / "config.json").read_text())["about"] for name in targets},
         "pooled": pooled(rows) if rows else None,
+        "scratch": _beside_scratch(work, rows),
+        "voices": json.loads((work / "voices.json").read_text()) if (work / "voices.json").exists() else None,
         "unseen_synthetic": {"languages": sorted(unseen), "pooled": pooled(unseen)} if unseen else None,
     }
     (HERE / "transcription.json").write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     print(json.dumps({key: found[key] for key in ("pooled", "unseen_synthetic")}, indent=1))
+
+
+def _beside_scratch(work: Path, rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any] | None:
+    """The first learner beside random weights, on the same draws of as many minutes."""
+    both = {}
+    for name, own in rows.items():
+        path = work / name / "scratch" / "rows.jsonl"
+        if path.exists():
+            other = _rows(path)
+            minutes = {row["minutes"] for row in other}
+            both[name] = [*other, *(row for row in own if row["minutes"] in minutes)]
+    return pooled(both, other="scratch") if both else None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -194,8 +276,8 @@ def _areas(rows: list[dict[str, Any]], learner: str, rng: np.random.Generator) -
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["train", "adapt", "pool"])
-    parser.add_argument("--target", choices=[*TARGETS, VOICES, "unseen"])
+    parser.add_argument("do", choices=["train", "adapt", "scratch", "voices", "pool"])
+    parser.add_argument("--target", choices=[*TARGETS, "unseen"])
     parser.add_argument("--work", type=Path, default=Path("exp/transcription"))
     parser.add_argument("--learner", action="append", choices=list(WAYS))
     parser.add_argument("--seeds", type=int, default=3)
@@ -205,6 +287,10 @@ def main() -> None:
         train(asked.target, asked.work, asked.overrides)
     elif asked.do == "adapt":
         adapt(asked.target, asked.work, tuple(asked.learner or LEARNERS), asked.seeds)
+    elif asked.do == "scratch":
+        scratch(asked.target, asked.work, asked.seeds)
+    elif asked.do == "voices":
+        voices(asked.work)
     else:
         pool(asked.work)
 

@@ -17,13 +17,13 @@ from metavox.data.sentences import open_sentences
 from metavox.learners.sequence import Look
 from metavox.text.symbols import UNIVERSAL
 from metavox.transcription import load_recogniser
+from metavox.transcription.adaptation import Options, adapt_recogniser
 from metavox.transcription.adapting import Plan, heard
 from metavox.transcription.guard import old_task_error, read_guard
 from metavox.transcription.keeping import save_kept
 from metavox.transcription.models import Recognition
 from metavox.transcription.outcome import Adaptation
 from metavox.transcription.scoring import errors_of
-from metavox.transcription.adaptation import Options, adapt_recogniser
 
 BRIEF = replace(tonal.PLAN, tuning=replace(tonal.PLAN.tuning, steps=2))
 """Too few steps to learn anything."""

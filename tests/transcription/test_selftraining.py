@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from metavox.contracts import Transcribed
 from metavox.data.sentences import Sentences, open_sentences
 from metavox.features import prepare
+from metavox.metrics import cer
 from metavox.text.ngram import NGram
 from metavox.text.symbols import UNIVERSAL
 from metavox.transcription.adapting import heard
@@ -97,7 +98,7 @@ def test_a_reader_writes_what_it_hears_and_is_unsure_of_noise() -> None:
     lm = NGram.from_texts([UNIVERSAL.encode(text) for text in tonal.texts(60, 1)], order=3)
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((150, 24)).astype(np.float32)) * 3
     found = guesses(tonal.reader(), [*pieces(sentences).features, noise], lm)
-    assert [UNIVERSAL.decode(guess.ids) for guess in found[:4]] == sentences
+    assert cer(sentences, [UNIVERSAL.decode(guess.ids) for guess in found[:4]]).rate < 0.1
     assert [guess.place for guess in found] == [0, 1, 2, 3, 4]
     assert found[4].confidence < min(guess.confidence for guess in found[:4])
 

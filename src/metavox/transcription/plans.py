@@ -30,7 +30,6 @@ WAYS: dict[str, Way] = {
             speed=0.3,
             held_out=0.0,
             steps_per_s=1.0,
-            n_runs=2,
             search=Search(lm_weight=0.4, length_bonus=0.7),
         )
     ),
