@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metavox.augment.speech import MIN_FRAMES, blank_blocks, change_speech
+from metavox.augment.speech import MIN_FRAMES, blank_blocks, change_speech, lasting, played
 from metavox.config import AugmentConfig
 from metavox.config.transcription import LISTENING, SPEECH_AUGMENT
 
@@ -121,13 +121,23 @@ def ramp(lengths: list[int], more: int = 0) -> tuple[Tensor, Tensor]:
 def test_another_speed_spreads_the_same_sounds_over_other_frames(lengths: list[int], more: int, seed: int) -> None:
     values, n = ramp(lengths, more)
     changed, m = change_speech(values, n, NOTHING, 0.3, FRONT_END, seeded(seed))
-    stretch = changed.shape[1] / values.shape[1]
+    stretch = 1 + 0.3 * (2 * float(torch.rand((), generator=seeded(seed))) - 1)
     for i, (long, short) in enumerate(zip(n.tolist(), m.tolist(), strict=True)):
         at = changed[i, :short, 0] - 100
         # The middle of each frame, in the time of the recording; at its ends the first and last frame last.
         expected = ((torch.arange(short) + 0.5) / stretch - 0.5).clamp(0, long - 1)
         torch.testing.assert_close(at, expected, rtol=0, atol=0.02)
         assert bool((changed[i, :short] == changed[i, :short, :1]).all())
+
+
+@pytest.mark.parametrize("stretch", [0.7, 1.15, 1.3])
+def test_neighbours_do_not_change_what_becomes_of_an_utterance(stretch: float) -> None:
+    values, n = speech([90, 41, 57], level=-9.0)
+    changed, m = played(lasting(values, n), n, stretch)
+    for i, length in enumerate(n.tolist()):
+        alone, k = played(values[i : i + 1, :length], n[i : i + 1], stretch)
+        assert int(k[0]) == int(m[i])
+        torch.testing.assert_close(changed[i, : int(k[0])], alone[0, : int(k[0])], rtol=0, atol=1e-4)
 
 
 def test_the_drawn_speeds_fill_the_range_and_are_one_for_a_batch() -> None:

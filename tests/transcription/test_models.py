@@ -19,9 +19,11 @@ from torch import Tensor
 from metavox.checkpoint import read_tensors, write_tensors
 from metavox.contracts import InputError
 from metavox.features import prepare
+from metavox.text.decode import greedy_batch
 from metavox.text.symbols import UNIVERSAL, Symbols
 from metavox.transcription import load_recogniser, models
 from metavox.transcription.models import Recognition, adapted, hash_of, new_net, save_adapted, save_recogniser
+from metavox.transcription.spelling import Search, Spelling
 
 SYMBOLS = Symbols(tuple("abcde"), "roman")
 
@@ -402,3 +404,56 @@ def test_the_universal_alphabet_survives(tmp_path: Path) -> None:
     one = Recognition(net_of(n_symbols=UNIVERSAL.size), UNIVERSAL, "x", "", {})
     save_recogniser(tmp_path / "base", one)
     assert load_recogniser(tmp_path / "base").symbols == UNIVERSAL
+
+
+# ---------------------------------------------------------------------------------------------------------- spelling
+
+TEXTS = ((1, 2, 3), (3, 2, 1, 2), (1, 2, 1))
+
+
+def test_a_spelling_is_stored_with_the_part(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    search = Search(order=3, lm_weight=0.25, length_bonus=0.75, beam=3, tempos=(1.0, 1.2))
+    one = adapted_to(base, spelling=Spelling(TEXTS, search))
+    save_adapted(tmp_path / "mine", one)
+    found = load_recogniser(tmp_path / "mine")
+    assert found.spelling is not None
+    assert (found.spelling.texts, found.spelling.search) == (TEXTS, search)
+    batch = utterances(seed=3)
+    assert found.spell(batch.inputs, batch.lengths) == one.spell(batch.inputs, batch.lengths)
+    save_adapted(tmp_path / "plain", adapted_to(base))
+    assert load_recogniser(tmp_path / "plain").spelling is None
+
+
+def test_a_search_outside_its_range_in_a_file_is_refused(tmp_path: Path) -> None:
+    save_adapted(tmp_path / "mine", adapted_to(base_in(tmp_path / "base"), spelling=Spelling(TEXTS)))
+    rewritten(tmp_path / "mine", "adapted.json", lambda document: document["spelling"].update(beam=0))
+    with pytest.raises(InputError, match="beam 0"):
+        load_recogniser(tmp_path / "mine")
+
+
+def test_what_is_spelled_is_the_vote_between_tempos() -> None:
+    one = replace(recognition(), spelling=Spelling(TEXTS, Search(beam=4, tempos=(1.0, 1.15, 1.3))))
+    batch = utterances(seed=3)
+    found = one.spell(batch.inputs, batch.lengths)
+    for row, ids in enumerate(found):
+        n = int(batch.lengths[row])
+        alone = one.spell(batch.inputs[row : row + 1, :n], batch.lengths[row : row + 1])
+        assert alone == [ids]  # neighbours and padding do not matter
+
+
+def test_without_a_spelling_the_best_symbol_of_each_frame_is_taken() -> None:
+    one, batch = recognition(), utterances(seed=3)
+    with torch.no_grad():
+        expected = greedy_batch(one.net(batch.inputs, batch.lengths), one.net.out_lengths(batch.lengths))
+    assert one.spell(batch.inputs, batch.lengths) == expected
+
+
+@pytest.mark.parametrize("tempo", [0.8, 1.0, 1.3])
+def test_a_recording_at_another_tempo_lasts_as_many_times_as_long(tempo: float) -> None:
+    wave = write_tones("abcab")
+    one = replace(recognition(), net=net_of(n_phones=3))
+    n_frames = len(one.log_probs(wave))
+    assert len(one.at_tempo(wave, tempo)) == pytest.approx(tempo * n_frames, abs=3)
+    if tempo == 1:
+        assert torch.equal(one.at_tempo(wave, tempo), one.log_probs(wave))

@@ -6,7 +6,6 @@ One speed for a batch, so that its utterances keep their lengths relative to eac
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from ..config import AugmentConfig
 from ..contracts import FrontEnd
@@ -44,12 +43,17 @@ def played(
 ) -> tuple[Float[Tensor, "B T2 F"], Int[Tensor, " B"]]:
     """Utterances at another tempo: frames resampled on a line to ``stretch`` times as many.
 
-    Padding has to hold the last frame of each utterance, or is heard in what is interpolated.
+    Padding has to hold the last frame of each utterance, or is heard in what is interpolated; then what becomes of an
+    utterance does not depend on the others.
     """
-    n_frames = max(min(MIN_FRAMES, log_mel.shape[1]), int(log_mel.shape[1] * stretch))
-    resampled = functional.interpolate(log_mel.transpose(1, 2), size=n_frames, mode="linear").transpose(1, 2)
-    least = lengths.clamp_max(MIN_FRAMES)
-    return resampled, (lengths * stretch).long().maximum(least).clamp_max(n_frames)
+    n_frames = log_mel.shape[1]
+    wanted = (lengths.double() * stretch).long().maximum(lengths.clamp_max(MIN_FRAMES))
+    n_played = max(int(n_frames * stretch), min(MIN_FRAMES, n_frames))
+    at = ((torch.arange(n_played) + 0.5) / stretch - 0.5).clamp(0, n_frames - 1)
+    low = at.long().clamp_max(max(0, n_frames - 2))
+    high = (low + 1).clamp_max(n_frames - 1)
+    resampled = torch.lerp(log_mel[:, low], log_mel[:, high], (at - low)[None, :, None])
+    return resampled, wanted.clamp_max(n_played)
 
 
 def blank_blocks(

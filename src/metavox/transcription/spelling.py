@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..contracts import InputError
@@ -21,6 +23,8 @@ from ..text.ngram import NGram
 from ..text.posteriors import Scores
 
 Ids = tuple[int, ...]
+View = Float[Tensor, "_ V"] | Float[np.ndarray, "_ V"]
+"""Log-probabilities of one recording at one of several tempos."""
 _IDS, _COUNTS = "texts.ids", "texts.counts"
 
 
@@ -74,7 +78,7 @@ class Spelling:
         )  # fmt: skip
         return found[0].ids if found else ()
 
-    def consensus(self, views: Sequence[Scores], model: LanguageModel | None = None) -> Ids:
+    def consensus(self, views: Sequence[View], model: LanguageModel | None = None) -> Ids:
         """What the search finds in most views of a recording: the text that is nearest to those of all others."""
         return nearest_to_all([self.best(view, model) for view in views])
 
