@@ -16,7 +16,7 @@ from metavox.data.manifests import load_corpus
 from metavox.data.sentences import open_sentences
 from metavox.learners.sequence import Look
 from metavox.text.symbols import UNIVERSAL
-from metavox.transcription import load_recogniser
+from metavox.transcription import adaptation, load_recogniser
 from metavox.transcription.adaptation import Options, adapt_recogniser
 from metavox.transcription.adapting import Plan, heard
 from metavox.transcription.guard import old_task_error, read_guard
@@ -24,6 +24,7 @@ from metavox.transcription.keeping import save_kept
 from metavox.transcription.models import Recognition
 from metavox.transcription.outcome import Adaptation
 from metavox.transcription.scoring import errors_of
+from metavox.transcription.spelling import Search
 
 BRIEF = replace(tonal.PLAN, tuning=replace(tonal.PLAN.tuning, steps=2))
 """Too few steps to learn anything."""
@@ -296,3 +297,49 @@ def test_a_language_given_holds_for_all_rows(adapt: Callable[..., Adaptation], s
     assert found.held_out is not None
     assert found.held_out.before.wer() is None
     assert found.to_json()["wer_after"] is None
+
+
+# ----------------------------------------------------------------------------------------------------------- spelling
+
+SEARCHING = replace(tonal.PLAN, search=Search(order=3, beam=3, tempos=(1.0,)))
+
+
+def test_the_language_model_of_a_trial_knows_nothing_of_what_is_held_out(
+    shelf: Path, adapt: Callable[..., Adaptation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No text that is measured on is searched with; what is kept in the end knows all of them."""
+    heard_with: list[tuple[Recognition, set[tuple[int, ...]]]] = []
+
+    def listening(recognition: Recognition, sentences: Any, positions: Any, *more: Any) -> Any:
+        heard_with.append((recognition, {tuple(sentences.targets[i]) for i in positions}))
+        return heard(recognition, sentences, positions, *more)
+
+    monkeypatch.setattr(adaptation, "heard", listening)
+    found = adapt(plan=SEARCHING)
+    searched = [(one.spelling, said) for one, said in heard_with if one.spelling is not None]
+    assert len(searched) == 1
+    spelling, held = searched[0]
+    assert not held & set(spelling.texts)
+    kept = found.recognition.spelling
+    assert kept is not None
+    assert set(kept.texts) == set(spelling.texts) | held
+    assert len(kept.texts) == 24
+
+
+def test_what_goes_on_from_an_adapted_recogniser_keeps_what_it_knew(
+    shelf: Path, adapt: Callable[..., Adaptation], tmp_path: Path
+) -> None:
+    first = adapt(plan=SEARCHING).recognition
+    save_kept(tmp_path / "first", first)
+    again = adapt("test", SEARCHING, load_recogniser(tmp_path / "first")).recognition
+    assert first.spelling is not None
+    assert again.spelling is not None
+    assert again.spelling.texts[:24] == first.spelling.texts
+    assert len(again.spelling.texts) in (24, 36)  # all of them, unless it did not help
+
+
+def test_what_did_not_help_spells_as_before(adapt: Callable[..., Adaptation]) -> None:
+    plan = replace(SEARCHING, tuning=replace(BRIEF.tuning, lr=1.0))
+    found = adapt(plan=plan)
+    assert found.helped is False
+    assert found.recognition.spelling is None

@@ -21,10 +21,13 @@ from metavox.transcription.adapting import (
     Reached,
     adapt,
     heard,
+    spelling_of,
     support_of,
+    texts_of,
     with_symbols,
 )
 from metavox.transcription.models import Recognition, adapted, load_recogniser, save_adapted, save_recogniser
+from metavox.transcription.spelling import Search
 
 QUICK = Tuning(steps=12, lr=1e-2, batch_frames=200, n_looks=4, warmup=2)
 PLAIN = Plan(QUICK, augment=False, precision="float32", held_out=0.25)
@@ -238,3 +241,47 @@ def test_errors_are_pooled_over_utterances() -> None:
     reached = Reached(("abcd", "ab cd ef gh"), ("abxd", "ab cd ef"))
     assert reached.cer == pytest.approx((1 + 3) / (4 + 11))
     assert reached.wer == pytest.approx((1 + 1) / (1 + 4))
+
+
+# ------------------------------------------------------------------------------------------------ steps, runs, spelling
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.0, 40), (60.0, 100), (260.0, 300), (3600.0, 300)])
+def test_steps_follow_the_seconds_of_the_support(seconds: float, steps: int) -> None:
+    plan = Plan(Tuning(steps=300), steps_per_s=1.0)
+    assert plan.for_support(seconds).tuning.steps == steps
+    assert Plan(Tuning(steps=300)).for_support(seconds).tuning.steps == 300
+
+
+def test_a_support_is_adapted_to_for_as_many_steps_as_it_has_seconds_for(learners: list[FineTuned]) -> None:
+    support = utterances(6)
+    seconds = float(support.lengths.sum()) / 100
+    adapt(recognition(), support, replace(PLAIN, held_out=0.0, tuning=Tuning(steps=99, lr=1e-3), steps_per_s=0.01))
+    assert learners[0].tuning.steps == min(99, 40 + round(0.01 * seconds))
+
+
+def test_several_runs_are_averaged_and_differ(learners: list[FineTuned]) -> None:
+    support, plan = utterances(6), replace(PLAIN, held_out=0.0, n_runs=3)
+    found = adapt(recognition(), support, plan)
+    alone = [FineTuned(one.net, one.tuning, one.change).adapt(support) for one in learners[:3]]
+    assert len({one.tuning.seed for one in learners[:3]}) == 3
+    assert learners[0].tuning.seed == plan.tuning.seed
+    for name, value in found.items():
+        torch.testing.assert_close(value, torch.stack([state[name] for state in alone]).mean(0))
+    assert not equal(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("wrong", [{"n_runs": 0}, {"steps_per_s": -1.0}, {"steps_per_s": float("inf")}])
+def test_plans_of_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="give 1 or more and above 0"):
+        Plan(**wrong)
+
+
+def test_texts_of_a_support_are_those_that_were_said() -> None:
+    texts = [(1, 2, 3), (4,), (5, 5)]
+    assert texts_of(utterances(texts=texts)) == texts
+    assert spelling_of(Plan(), texts) is None
+    found = spelling_of(Plan(search=Search(order=2)), texts)
+    assert found is not None
+    assert (found.texts, found.search) == (tuple(texts), Search(order=2))
+    assert with_symbols(replace(universal(), spelling=found), NATIVE).spelling is None

@@ -43,7 +43,8 @@ def test_there_is_a_default_and_the_baselines_of_every_comparison() -> None:
 def test_an_unknown_way_is_refused_with_those_that_there_are() -> None:
     for ask in (lambda: way("finetune"), lambda: adapted_by("finetune", base(), utterances(4))):
         with pytest.raises(
-            InputError, match="'finetune' is no way to adapt; choose from metavox, fine-tune, head-only"
+            InputError,
+            match="'finetune' is no way to adapt; choose from metavox, fine-tune, augmented, head-only",
         ):
             ask()
     assert way("head-only") is WAYS["head-only"]

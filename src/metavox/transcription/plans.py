@@ -34,9 +34,7 @@ WAYS: dict[str, Way] = {
         )
     ),
     "fine-tune": Way(Plan(Tuning(steps=100, lr=2e-3, batch_frames=2_400), augment=False, held_out=0.0)),
-    "fine-tune-changed": Way(
-        Plan(Tuning(steps=300, lr=2e-3, batch_frames=2_400), speed=0.3, held_out=0.0, steps_per_s=1.0)
-    ),
+    "augmented": Way(Plan(Tuning(steps=300, lr=2e-3, batch_frames=2_400), speed=0.3, held_out=0.0, steps_per_s=1.0)),
     "head-only": Way(Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("head.*",)), held_out=0.0)),
     "adapters": Way(
         Plan(Tuning(steps=300, lr=3e-3, batch_frames=2_400, adapts=("*.adapter.*", "head.*", "norm.*")), held_out=0.0),
