@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,11 @@ def _leave(out: Path, base: Any, utterances: list[Utterance], split: Any, protoc
     scored = score(
         base, material, protocol, adapted_by, report=lambda *said: print(*said, flush=True), from_scratch=scratch
     )
-    found = summary(scored.rows, split, protocol, adapt_seconds=scored.adapt_seconds, seconds=time.time() - started)
-    (out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scored.rows))
+    rows = [*scored.rows, *_others(out / "rows.jsonl", protocol.learners)]
+    names = tuple(dict.fromkeys(row["learner"] for row in rows))
+    whole = replace(protocol, learners=tuple(sorted(names, key=lambda name: name != LEARNERS[0])))
+    found = summary(rows, split, whole, seconds=time.time() - started)
+    (out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     (out / "result.json").write_text(json.dumps(found, ensure_ascii=False, indent=1))
     print(out.name, json.dumps(found["area"]))
 
@@ -203,6 +207,11 @@ def _voices_told(found: list[dict[str, Any]]) -> dict[str, Any]:
         "real_time_share": sum(one["seconds"] for one in found) / sum(one["speech_s"] for one in found),
         "speakers": found,
     }
+
+
+def _others(path: Path, learners: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of learners that were heard before and are not heard now: on the same draws, as all seeds are given."""
+    return [row for row in _rows(path) if row["learner"] not in learners] if path.exists() else []
 
 
 # ----------------------------------------------------------------------------------------------------------------- pool

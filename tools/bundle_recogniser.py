@@ -48,6 +48,8 @@ def main() -> None:
         raise SystemExit(f"The bundle takes {n_bytes:,} bytes and {MOST_BYTES:,} are the most.")
     (beside / "README.md").write_text(card.replace("{megabytes}", f"{n_bytes / 1e6:.1f}"), encoding="utf-8")
     shutil.rmtree(asked.out, ignore_errors=True)
+    for path in beside.iterdir():
+        path.chmod(0o644)  # what is installed by one is read by all
     beside.rename(asked.out)
     print(f"{asked.out}: {n_bytes:,} bytes")
 
