@@ -1,4 +1,4 @@
-"""The recogniser that ships: small, licensed, trained on what may ship, and able to read its own held-out recordings."""
+"""The recogniser that ships: small, licensed, trained on what may ship, able to read its own held-out recordings."""
 
 import json
 
@@ -12,9 +12,16 @@ from metavox.transcription.models import BUNDLED, DEFAULT, Recognition
 
 FOLDER = BUNDLED / "asr-small"
 SHIP = {
-    "speechocean_en_l2", "librispeech_test_other_mini", "malayalam_msc", "mandarin_syllables", "arabic_digits",
-    "fsdd_en_digits", "speech_commands_mini", "spoken_words_zh_en", "wake_words_en",
-}  # fmt: skip
+    "speechocean_en_l2",
+    "librispeech_test_other_mini",
+    "malayalam_msc",
+    "mandarin_syllables",
+    "arabic_digits",
+    "fsdd_en_digits",
+    "speech_commands_mini",
+    "spoken_words_zh_en",
+    "wake_words_en",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +35,18 @@ def test_the_bundle_is_small_and_licensed() -> None:
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "What it cannot do" in card
     assert "{" not in card  # every figure is in its place
-    for source in ("speechocean762", "Malayalam Speech Corpus", "LibriSpeech", "audio-cmn", "Arabic digits",
-                   "Free Spoken Digit", "Speech Commands", "DSPSpeech-20", "wake-word-benchmark", "espeak-ng"):  # fmt: skip
+    for source in (
+        "speechocean762",
+        "Malayalam Speech Corpus",
+        "LibriSpeech",
+        "audio-cmn",
+        "Arabic digits",
+        "Free Spoken Digit",
+        "Speech Commands",
+        "DSPSpeech-20",
+        "wake-word-benchmark",
+        "espeak-ng",
+    ):
         assert source in card
 
 
