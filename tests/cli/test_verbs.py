@@ -17,7 +17,7 @@ import yaml
 from metavox.checkpoint import load_model
 from metavox.cli import main
 
-VERBS = ["demo", "data check", "train", "evaluate", "enroll", "recognize"]
+VERBS = ["demo", "data check", "train", "evaluate", "enroll", "recognize", "adapt", "transcribe"]
 
 
 class Said(NamedTuple):

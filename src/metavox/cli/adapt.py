@@ -58,7 +58,9 @@ def adapt(
         Path | None, typer.Option(metavar="MODEL2", help="Go back to what was there before the last adaptation.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws recordings, batches and changes.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Processor threads to use.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=256, help="Processor threads; on a busy machine several wait for each other.")
+    ] = 1,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
     """Adapt a recogniser to a language or a voice, and say by how much it errs less.
@@ -83,7 +85,7 @@ def adapt(
     )
 
 
-def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: int | None, json_out: bool) -> None:
+def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: int, json_out: bool) -> None:
     model, corpus = _split(names)
     if out is None:
         raise InputError("Nothing says where the adapted model goes; add --out FOLDER.")
@@ -92,8 +94,7 @@ def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: 
     from ..transcription.adaptation import Options
     from ..transcription.keeping import check_out, save_kept
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     options = Options(*asked)
     check_out(out)  # before anything is computed
     found = _adapted(model, corpus, options)

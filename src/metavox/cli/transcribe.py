@@ -49,7 +49,9 @@ def transcribe(
     ] = None,
     lm_weight: Annotated[float, typer.Option(min=0, max=10, help="How much that text counts.")] = 0.5,
     lang: Annotated[str | None, typer.Option(help="Language of that text, where its script does not tell.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Processor threads to use.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=256, help="Processor threads; on a busy machine several wait for each other.")
+    ] = 1,
 ) -> None:
     """Write down what is said in recordings of any length, with the times of words.
 
@@ -72,14 +74,13 @@ def transcribe(
 
 
 def _opened(
-    model: str, beam: int | None, lm: Path | None, lm_weight: float, lang: str | None, threads: int | None
+    model: str, beam: int | None, lm: Path | None, lm_weight: float, lang: str | None, threads: int
 ) -> "Transcriber":
     import torch
 
     from ..runtime.transcriber import Transcriber
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     decoding: Literal["own", "beam"] = "own" if beam is None and lm is None else "beam"
     return Transcriber.from_pretrained(model, decoding=decoding, beam=beam or 16, lm=lm, lm_weight=lm_weight, lang=lang)
 
