@@ -26,11 +26,10 @@ class Way:
 WAYS: dict[str, Way] = {
     "metavox": Way(
         Plan(
-            Tuning(steps=400, lr=1.5e-3, batch_frames=2_400),
+            Tuning(steps=300, lr=2e-3, batch_frames=2_400),
             speed=0.3,
             held_out=0.0,
             steps_per_s=1.0,
-            n_runs=2,
             search=Search(lm_weight=0.4, length_bonus=0.7),
         )
     ),
