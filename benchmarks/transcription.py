@@ -201,7 +201,7 @@ def _voices_told(found: list[dict[str, Any]]) -> dict[str, Any]:
         "mean_relative_gain": interval.mean,
         "mean_relative_gain_ci95": interval.ci95,
         "worst": float(gains.min()),
-        "refused": sum(not one["helped"] for one in found),
+        "refused": sum(one["helped"] is False for one in found),
         "worse": int((gains < 0).sum()),
         "significantly_worse": len(worse),
         "real_time_share": sum(one["seconds"] for one in found) / sum(one["speech_s"] for one in found),

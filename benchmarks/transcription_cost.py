@@ -39,7 +39,7 @@ from metavox.transcription.spelling import Spelling
 from metavox.transcription.support import sentences_of
 
 N_UTTERANCES, N_TEST, THREADS = 50, 100, 1
-STEPS = (25, 50, 100, 200)
+STEPS = (25, 40, 50, 60, 70, 85, 100, 150, 200)
 SLACK = 0.005
 """Points of error, as shares, within which the loop has reached its best."""
 

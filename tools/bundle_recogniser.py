@@ -42,7 +42,8 @@ def main() -> None:
     card = (HERE / "asr-small.md").read_text(encoding="utf-8")
     n_values = sum(value.numel() for value in found.net.parameters())
     card = card.replace("{values}", f"{n_values:,}").replace("{steps}", f"{about['steps']:,}")
-    card = card.replace("{validation}", f"{about['validation_cer']:.2f}")
+    card = card.replace("{plain_steps}", str(about["steps"]))
+    card = card.replace("{validation}", f"{about['validation_cer']:.0%}")
     n_bytes = sum(path.stat().st_size for path in beside.iterdir()) + len(card.encode())
     if n_bytes > MOST_BYTES:
         raise SystemExit(f"The bundle takes {n_bytes:,} bytes and {MOST_BYTES:,} are the most.")

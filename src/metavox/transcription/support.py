@@ -21,7 +21,7 @@ from .adapting import MIN_UTTERANCES
 
 HELD_OUT = 0.2
 """Share of the recordings on which an adaptation is measured."""
-MIN_SPEAKERS, MIN_HELD = 3, 2
+MIN_SPEAKERS, MIN_HELD = 3, 4
 """Of so many speakers whole ones are held out; an error is measured on no fewer recordings than the second."""
 MAX_SPEAKER_SHARE, MIN_SPEAKER_SHARE = 0.4, 0.1
 """Whole speakers are held out only where they make up so much of the recordings."""
