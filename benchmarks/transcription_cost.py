@@ -103,7 +103,8 @@ def adapting(base: Recognition, sentences: Sentences, own: np.ndarray, test: np.
     )
     best = min(point["cer"] for point in loop)
     to_best = next(point for point in loop if point["cer"] <= best + SLACK)
-    reached = next((point for point in own_curve if point["cer"] <= to_best["cer"]), None)
+    reached = _first(own_curve, to_best["cer"])
+    reached_best = _first(own_curve, best)
     speech_s = float(sentences.durations_s(own).sum())
     started = time.process_time()
     adapt(base, support, way(DEFAULT_PLAN).plan)
@@ -119,7 +120,15 @@ def adapting(base: Recognition, sentences: Sentences, own: np.ndarray, test: np.
         "loop_to_best": to_best,
         "ours_to_the_same": reached,
         "time_ratio": None if reached is None else reached["seconds"] / to_best["seconds"],
+        "time_ratio_to_its_very_best": None
+        if reached_best is None
+        else reached_best["seconds"] / _first(loop, best)["seconds"],  # type: ignore[index]
     }
+
+
+def _first(points: list[dict[str, Any]], error: float) -> dict[str, Any] | None:
+    """The fewest steps with no more than an error."""
+    return next((point for point in points if point["cer"] <= error), None)
 
 
 def transcribing(recognition: Recognition, sentences: Sentences, test: np.ndarray) -> float:
