@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -170,6 +170,8 @@ def test_an_override_that_means_nothing_is_refused(tmp_path: Path, override: str
 
 
 @settings(max_examples=60, deadline=None)
+@example(text="?", override="?")
+@example(text="1: 2", override="train.steps=3")
 @given(text=st.text(max_size=40), override=st.text(max_size=20))
 def test_any_text_gives_an_experiment_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, text: str, override: str

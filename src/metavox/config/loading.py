@@ -43,7 +43,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[Any, Any]:
     return tree
 
 
-def override(tree: dict[str, Any], text: str) -> None:
+def override(tree: dict[Any, Any], text: str) -> None:
     """Set one value of plain nested sections as ``section.key=value`` says, the value written as in YAML.
 
     Raises:
