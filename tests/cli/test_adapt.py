@@ -7,29 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import soundfile
 import sounds
 import tonal
+from calling import Metavox, Said, caller
 
-from metavox.cli import main
 from metavox.transcription import load_recogniser, plans
-
-
-class Said(NamedTuple):
-    """What a call left."""
-
-    status: int
-    out: str
-    err: str
-
-
-Metavox = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +38,7 @@ def metavox(
     monkeypatch.setitem(plans.WAYS, plans.DEFAULT_PLAN, plans.Way(tonal.PLAN))
     monkeypatch.chdir(shelf)
 
-    def call(*arguments: Any) -> Said:
-        monkeypatch.setattr(sys, "argv", ["metavox", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = 0 if stop.code is None else int(stop.code)
-        captured = capsys.readouterr()
-        return Said(status, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -1,31 +1,18 @@
 """The verb ``transcribe``: what is printed where, what is written, and that nothing is lost to one bad file."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from calling import Metavox, caller
 
-from metavox.cli import main
 from metavox.contracts import InputError
 from metavox.data.interchange.eaf import read_eaf
 from tests.sounds import files_below, write
 from tests.tones import ToneReader, recording
-
-
-class Said(NamedTuple):
-    """What a call left."""
-
-    status: int
-    out: str
-    err: str
-
-
-Metavox = Callable[..., Said]
 
 
 @pytest.fixture
@@ -41,17 +28,7 @@ def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     asked: list[str] = []
     monkeypatch.setattr("metavox.transcription.load_recogniser", load)
 
-    def call(*arguments: Any) -> Said:
-        monkeypatch.setattr(sys, "argv", ["metavox", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = 0 if stop.code is None else int(stop.code)
-        captured = capsys.readouterr()
-        return Said(status, captured.out, captured.err)
-
+    call = caller(monkeypatch, capsys)
     call.asked = asked  # type: ignore[attr-defined]
     return call
 

@@ -4,31 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import sounds
 import yaml
+from calling import Metavox, Said, caller
 
 from metavox.checkpoint import load_model
-from metavox.cli import main
 
 VERBS = ["demo", "data check", "train", "evaluate", "enroll", "recognize", "adapt", "transcribe"]
-
-
-class Said(NamedTuple):
-    """What a call left."""
-
-    status: int
-    out: str
-    err: str
-
-
-Metavox = Callable[..., Said]
 
 
 @pytest.fixture
@@ -37,18 +25,7 @@ def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("METAVOX_DATA", raising=False)
 
-    def call(*arguments: Any) -> Said:
-        monkeypatch.setattr(sys, "argv", ["metavox", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = 0 if stop.code is None else int(stop.code)
-        captured = capsys.readouterr()
-        return Said(status, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

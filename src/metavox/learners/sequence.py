@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import cos, inf, pi
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -27,19 +26,6 @@ AUXILIARY = ("phone_widen.*", "phone_head.*")
 """Values that only training needs."""
 ENCODING = "encoding"
 """Name of the support set's encoding in a state; it is no value of the network."""
-
-
-class Speller(Protocol):
-    """A network that a sequence learner adapts: (B, T, F) and lengths in, log probabilities (B, T', V) out.
-
-    In training it is given a generator too, of what it leaves out at random.
-    """
-
-    def __call__(
-        self, inputs: Tensor, lengths: Tensor, encoding: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor: ...
-
-    def out_lengths(self, lengths: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,9 @@ class Look:
 class FineTuned(nn.Module):
     """Adapt by AdamW on small batches of the support set, each changed as ``change`` says.
 
-    The baseline of every comparison is this with plain settings; what ships is this with meta-learned values.
+    ``net`` takes (B, T, F), lengths, an encoding of the support or None, and in training a generator of what it leaves
+    out at random; it gives log probabilities (B, T', V), and their lengths by ``out_lengths``. Without changes this is
+    the baseline of every comparison.
     """
 
     fixed_ways = False
