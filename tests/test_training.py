@@ -164,8 +164,8 @@ def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tm
 
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     for key, value, said in (
-        ("model.learner.name", "dtw", "learners that can be trained: prototypes, maml, fomaml, reptile, imaml, joint"),
-        ("model.learner.name", "protos", "learners that can be trained"),
+        ("model.learner.name", "dtw", "learners that can be trained: prototypes, maml, "),
+        ("model.learner.name", "protos", "did you mean prototypes"),
         ("model.encoder.name", "transformer", "must be one of conv, linear, fc, sparse, conformer, crnn"),
         ("model.encoder.kernel", 4, "must be odd"),
     ):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .config import LearnerConfig, ModelConfig, validated
 from .contracts import Calibration, FrontEnd, InputError, Profile, State, as_row
+from .learners.preset import named, resolved
 from .learners.presets import BASELINES, LEARNERS
 from .nets.encoders import ENCODERS
 
@@ -46,10 +47,11 @@ def build(config: ModelConfig, *, seed: int = 0) -> nn.Module:
     """Initialisation: a learner from its configuration, weights drawn from ``seed``.
 
     Raises:
-        InputError: an encoder or learner of an unknown name.
+        InputError: an encoder or learner of an unknown name, or options that contradict the learner's name.
     """
-    encoder_class = _named(ENCODERS, config.encoder.name, "encoder.name")
-    preset = _named(LEARNERS, config.learner.name, "learner.name")
+    encoder_class = named(ENCODERS, config.encoder.name, "encoder.name")
+    config = resolved(config, LEARNERS)
+    preset = LEARNERS[config.learner.name]
     return seeded(lambda: preset.build(encoder_class(config.encoder, config.front_end), config.learner), seed)
 
 
@@ -58,12 +60,6 @@ def seeded(make: Callable[[], N], seed: int) -> N:
     with torch.random.fork_rng(devices=[]):  # torch's initialisers draw from the global generator only
         torch.manual_seed(seed)
         return make().eval()
-
-
-def _named(table: Mapping[str, Any], name: str, key: str) -> Any:
-    if name not in table:
-        raise InputError(f"{key} is {name!r}; it must be one of {', '.join(table)}.")
-    return table[name]
 
 
 def fingerprint(learner: nn.Module, config: ModelConfig | Mapping[str, Any]) -> str:
@@ -137,14 +133,14 @@ def rehead(model: Model, learner: LearnerConfig) -> Model:
     Raises:
         InputError: a learner of an unknown name, of another training, or with other weights.
     """
-    own, asked = LEARNERS[model.config.learner.name], _named(LEARNERS, learner.name, "learner.name")
+    own, asked = LEARNERS[model.config.learner.name], named(LEARNERS, learner.name, "learner.name")
     if learner.name != model.config.learner.name and (own.outer is None or asked.outer is not own.outer):
         alike = [name for name, preset in LEARNERS.items() if own.outer is not None and preset.outer is own.outer]
         raise InputError(
             f"Model {model.name} learns by {model.config.learner.name}, and {learner.name} needs another training; "
             f"evaluate it as {' or '.join(alike or [model.config.learner.name])}."
         )
-    config = model.config.model_copy(update={"learner": learner})
+    config = resolved(model.config.model_copy(update={"learner": learner}), LEARNERS)
     other = build(config)
     try:
         other.load_state_dict(model.learner.state_dict())

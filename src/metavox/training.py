@@ -35,6 +35,7 @@ from .engine.choice import Option
 from .features import window
 from .interruption import until_interrupted
 from .learners.outer import joint
+from .learners.preset import resolved
 from .learners.presets import LEARNERS
 from .nets.encoders import FusedEncoder
 from .nets.precision import training_dtype as training_dtype
@@ -51,8 +52,8 @@ REFERENCE_SHOTS = (1, 3, 5)
 
 def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelConfig]:
     """A learner with weights drawn from the seed; joint training gets one output for each training class."""
-    config = experiment.model
-    if config.learner.name not in LEARNERS or LEARNERS[config.learner.name].outer is None:
+    config = resolved(experiment.model, LEARNERS)
+    if LEARNERS[config.learner.name].outer is None:
         trainable = ", ".join(name for name, preset in LEARNERS.items() if preset.outer is not None)
         raise InputError(f"model.learner.name is {config.learner.name!r}; learners that can be trained: {trainable}.")
     if LEARNERS[config.learner.name].outer is joint:

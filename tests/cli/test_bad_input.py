@@ -347,7 +347,7 @@ def recipe(folder: Path, corpus: Path, **sections: Any) -> Path:
         ({"trian": {}}, "unknown key trian; did you mean train?"),
         ({"train": {"steps": "many"}}, "train.steps is 'many'"),
         ({"train": {"seed": -1}}, "train.seed is -1"),
-        ({"model": {"learner": {"name": "svm"}}}, "learners that can be trained: prototypes"),
+        ({"model": {"learner": {"name": "svm"}}}, "it must be one of prototypes"),
         ({"model": {"learner": {"name": "dtw"}}}, "learners that can be trained: prototypes"),
         ({"model": {"encoder": {"name": "rnn"}}}, "encoder.name is 'rnn'"),
         ({"model": {"encoder": {"kernel": 4}}}, "it must be odd"),

@@ -39,6 +39,10 @@ class EncoderConfig(Strict):
     then corrects what is known of all."""
     cepstra_in_training: float = Field(0.5, ge=0)
     """The same weight while the body is trained. Less than in use, the body leans on the cepstra less."""
+    condition: int = Field(0, ge=0, le=1024)
+    """Size of a vector that the blocks of ``conv`` and ``crnn`` hear beside the word, 0 for none: what a task is."""
+    adapter: int = Field(0, ge=0, le=512)
+    """Rank of the bottleneck behind each block of ``conv`` and ``crnn`` that adapts alone, 0 for none."""
 
 
 class LearnerConfig(Strict):
@@ -55,13 +59,27 @@ class LearnerConfig(Strict):
     is compared with the one that suits it best."""
     inner_steps: int = Field(5, ge=0, le=1000)
     inner_lr: float = Field(0.05, ge=0)
-    adapts: Literal["all", "head"] | tuple[str, ...] = "all"
-    """Which values the inner loop may change: everything, the head alone (ANIL), or patterns of names such as
-    ``[encoder.body.blocks.3.*, head.*]``."""
+    adapts: Literal["all", "head", "body", "adapters", "lora", "context"] | tuple[str, ...] = "all"
+    """Which values the inner loop may change: everything; the head alone (ANIL) or all but the head (BOIL); the head
+    and the adapters of the encoder, or low-rank changes of its weights; the context that the encoder hears (CAVIA); or
+    patterns of names such as ``[encoder.body.blocks.3.*, head.*]``."""
+    head: Literal["prototypes", "zero", "row", "fixed"] = "prototypes"
+    """What the head of a learner that adapts by gradient begins with: class means of the takes (Proto-MAML), zeros, one
+    learned row for every class (UNICORN-MAML), or a learned row for each of ``ways`` classes."""
+    ways: int = Field(0, ge=0)
+    """Classes of a ``fixed`` head: tasks of other ways are refused. 0: that of training."""
+    step_sizes: Literal["given", "tensor", "step", "value"] = "given"
+    """Step sizes of the inner loop: ``inner_lr`` for all, or learned from it on, one for each tensor, for each tensor
+    and step (MAML++), or for each value (Meta-SGD)."""
+    curvature: bool = False
+    """Learn what an inner gradient is multiplied with (Meta-Curvature)."""
+    rank: int = Field(4, ge=1, le=256)
+    """Rank of the changes of ``lora``."""
     anneal: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = None
     """Shares of training between which ``maml`` goes from first to second order (Antoniou et al. 2019), or none."""
-    multi_step: bool = False
-    """Judge ``maml`` and ``fomaml`` by the query loss after every inner step, all alike, not only after the last."""
+    multi_step: bool | Literal["annealed"] = False
+    """Judge ``maml`` and its kin by the query loss after every inner step, all alike, not only after the last; or
+    ``annealed``, all alike at first and the last alone in the end."""
     prox: float = Field(1.0, gt=0)
     """How strongly ``imaml`` is pulled back to where its inner loop began."""
     cg_iterations: int = Field(10, ge=1, le=1000)

@@ -1,69 +1,22 @@
-"""Learners by name: an update rule and an outer rule, under the name that papers use."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+"""Learners by name: the whole shelf, and baselines that can be evaluated without a training."""
 
 from torch import nn
 
 from ..config import EncoderConfig, LearnerConfig, ModelConfig
-from ..contracts import Encoder, FrontEnd, Outer
-from ..engine import Implicit, Reptile
-from ..engine.outers import Outer as EngineOuter
-from ..nets.views import tracts
+from ..contracts import Encoder, FrontEnd
 from .baselines import NearestMean, Scratch
+from .by_condition import BY_CONDITION
+from .by_gradient import BY_GRADIENT, INNER, first_order
+from .by_metric import BY_METRIC
 from .frozen import LinearProbe, SimpleShot
-from .gradient import GradientLearner
 from .metric import Prototypes
-from .outer import joint, leave_one_out, meta_gradient
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How a learner is built from its configuration, and how it is trained; None for what needs no training."""
-
-    build: Callable[[Encoder, LearnerConfig], nn.Module]
-    outer: Outer | None
-
-
-def _prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    return Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts))
+from .outer import joint
+from .preset import Preset as Preset
+from .preset import Range
 
 
 def _dtw(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return Prototypes(encoder, "dtw")
-
-
-def _gradient(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    return _adapting(encoder, config, "query", 0.0)
-
-
-def _maml(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    return _adapting(encoder, config, "query", 1.0)
-
-
-def _reptile(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    return _adapting(encoder, config, Reptile(), 0.0)
-
-
-def _imaml(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    return _adapting(encoder, config, Implicit(config.prox, config.cg_iterations), 0.0)
-
-
-def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter, order: float) -> nn.Module:
-    if config.multi_step and outer == "query":
-        outer = "multi_step"
-    return GradientLearner(
-        encoder,
-        config.inner_steps,
-        config.inner_lr,
-        config.adapts,
-        order,
-        config.anneal if order else None,
-        outer,
-        config.executor,
-        config.n_base_classes,
-    )
 
 
 def _linear_probe(encoder: Encoder, config: LearnerConfig) -> nn.Module:
@@ -82,15 +35,19 @@ def _nearest_mean(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return NearestMean(encoder)
 
 
-LEARNERS = {
-    "prototypes": Preset(_prototypes, leave_one_out),
-    "maml": Preset(_maml, meta_gradient),
-    "fomaml": Preset(_gradient, meta_gradient),
-    "reptile": Preset(_reptile, meta_gradient),
-    "imaml": Preset(_imaml, meta_gradient),
-    "joint": Preset(_gradient, joint),
-    "linear_probe": Preset(_linear_probe, joint),
-    "simpleshot": Preset(_simpleshot, joint),
+LEARNERS: dict[str, Preset] = {
+    **BY_METRIC,
+    **BY_CONDITION,
+    **BY_GRADIENT,
+    "joint": Preset(
+        first_order, joint, "joint", "all classes at once, then fine-tuning from class means", search=INNER
+    ),
+    "linear_probe": Preset(
+        _linear_probe, joint, "joint", "Tian et al. 2020, RFS-simple", search={"probe_l2": Range(0.01, 100.0)}
+    ),
+    "simpleshot": Preset(
+        _simpleshot, joint, "joint", "Wang et al. 2019, SimpleShot", search={"centring": ("none", "l2n", "cl2n")}
+    ),
     "nearest_mean": Preset(_nearest_mean, None),
     "dtw": Preset(_dtw, None),
     "scratch": Preset(_scratch, None),

@@ -13,12 +13,21 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..config import EncoderConfig
 from ..contracts import InputError
 from .normalization import MaskedGroupNorm, n_groups
+from .temporal import Adapter
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions over time with GroupNorm, around a shortcut."""
+    """Two convolutions over time with GroupNorm, around a shortcut.
 
-    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int) -> None:
+    Args:
+        condition: size of a vector that scales and shifts the channels before the last step (Perez et al. 2018, FiLM),
+            0 for none. A vector of zeros changes nothing.
+        adapter: rank of a bottleneck behind the block that changes nothing before it has learned something, 0 for none.
+    """
+
+    def __init__(
+        self, channels_in: int, channels: int, kernel: int, stride: int, condition: int = 0, adapter: int = 0
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.first = nn.Conv1d(channels_in, channels, kernel, stride, kernel // 2, bias=False)
@@ -27,13 +36,22 @@ class ResidualBlock(nn.Module):
         self.second_norm = MaskedGroupNorm(n_groups(channels), channels)
         plain = channels_in == channels and stride == 1
         self.shortcut = nn.Identity() if plain else nn.Conv1d(channels_in, channels, 1, stride, bias=False)
+        self.film = nn.Linear(condition, 2 * channels, bias=False) if condition else None
+        self.adapter = Adapter(channels, adapter) if adapter else None
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, context: Float[Tensor, "*B E"] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         if mask is not None:
             mask = mask[:, :: self.stride]
         hidden = functional.relu(self.first_norm(self.first(x), mask))
         hidden = self.second_norm(self.second(hidden), mask)
+        if self.film is not None and context is not None:
+            gain, shift = self.film(context)[..., None].chunk(2, -2)
+            hidden = (1 + gain) * hidden + shift
         out = functional.relu(hidden + self.shortcut(x))
+        if self.adapter is not None:
+            out = out + self.adapter(out)
         return (out if mask is None else out * mask[:, None, :]), mask
 
 
@@ -59,20 +77,31 @@ class ConvBody(nn.Module):
         self.stem = nn.Conv1d(n_mels, channels, config.kernel, 1, config.kernel // 2, bias=False)
         self.stem_norm = MaskedGroupNorm(n_groups(channels), channels)
         strides = [2 if i < config.halvings else 1 for i in range(config.blocks)]
-        self.blocks = nn.ModuleList(ResidualBlock(channels, channels, config.kernel, stride) for stride in strides)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, channels, config.kernel, stride, config.condition, config.adapter)
+            for stride in strides
+        )
         self.project = nn.Linear(channels, config.dim)
 
     def hidden(
-        self, x: Float[Tensor, "B T F"], mask: Float[Tensor, "B T"] | None
+        self,
+        x: Float[Tensor, "B T F"],
+        mask: Float[Tensor, "B T"] | None,
+        context: Float[Tensor, "*B E"] | None = None,
     ) -> tuple[Float[Tensor, "B T2 C"], Float[Tensor, "B T2"] | None]:
         """What the last block gives, and its mask."""
         x = functional.relu(self.stem_norm(self.stem(x.transpose(1, 2)), mask))
         for block in self.blocks:
-            x, mask = block(x, mask)
+            x, mask = block(x, mask, context)
         return x.transpose(1, 2), mask
 
-    def forward(self, x: Float[Tensor, "B T F"], mask: Float[Tensor, "B T"] | None) -> Float[Tensor, "B T2 D"]:
-        return self.project(self.hidden(x, mask)[0])
+    def forward(
+        self,
+        x: Float[Tensor, "B T F"],
+        mask: Float[Tensor, "B T"] | None,
+        context: Float[Tensor, "*B E"] | None = None,
+    ) -> Float[Tensor, "B T2 D"]:
+        return self.project(self.hidden(x, mask, context)[0])
 
 
 class RecurrentBody(ConvBody):
@@ -90,8 +119,13 @@ class RecurrentBody(ConvBody):
             )
         self.recurrent = nn.GRU(config.channels, config.channels // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, x: Float[Tensor, "B T F"], mask: Float[Tensor, "B T"] | None) -> Float[Tensor, "B T2 D"]:
-        x, mask = self.hidden(x, mask)
+    def forward(
+        self,
+        x: Float[Tensor, "B T F"],
+        mask: Float[Tensor, "B T"] | None,
+        context: Float[Tensor, "*B E"] | None = None,
+    ) -> Float[Tensor, "B T2 D"]:
+        x, mask = self.hidden(x, mask, context)
         # The recurrence of cuDNN has no second derivative, and no first one in eval mode.
         with torch.backends.cudnn.flags(enabled=not torch.is_grad_enabled()):
             if mask is None:

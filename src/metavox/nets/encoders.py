@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import EncoderConfig
-from ..contracts import FrontEnd
+from ..contracts import FrontEnd, InputError
 from .alignment import all_full, frame_mask
 from .cepstra import LogMelEncoder, MfccEncoder, halved
 from .conformer import ConformerBody
@@ -34,7 +34,7 @@ class Body(Protocol):
 
     halvings: int
 
-    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor: ...
+    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor: ...  # and a context, where it has a condition
 
 
 class FusedEncoder(nn.Module):
@@ -45,6 +45,9 @@ class FusedEncoder(nn.Module):
     the cepstra may weigh less, so that the body learns what it could otherwise leave to them.
 
     Expects a front end that does not normalise.
+
+    Raises:
+        InputError: a condition or adapters for a body whose blocks have none.
     """
 
     def __init__(self, body: Callable[[EncoderConfig, int], Body], config: EncoderConfig, front_end: FrontEnd) -> None:
@@ -54,14 +57,28 @@ class FusedEncoder(nn.Module):
         self.training_dtype = torch.float32
         """What the body multiplies in while it is trained; what is stored, and what is used, stays as it is."""
         self.body = body(config, front_end.n_mels)
+        for name in ("condition", "adapter"):
+            if getattr(config, name) and not isinstance(self.body, ConvBody):
+                raise InputError(
+                    f"encoder.{name} is {getattr(config, name)} and {config.name} has none; set it to 0, or "
+                    "encoder.name to conv or crnn."
+                )
         self.cepstra = MfccEncoder(config, front_end) if config.cepstra else None
         self.dim = config.dim + (self.cepstra.dim if self.cepstra else 0)
 
-    def forward(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T2 D"]:
+    def forward(
+        self,
+        inputs: Float[Tensor, "B T F"],
+        lengths: Int[Tensor, " B"],
+        context: Float[Tensor, "*B E"] | None = None,
+    ) -> Float[Tensor, "B T2 D"]:
+        """Frames; ``context`` is one for all windows (E,) or for each (B, E)."""
         mask = None if all_full(lengths, inputs.shape[1]) else frame_mask(lengths, inputs.shape[1]).to(inputs.dtype)
         low = self.training and self.training_dtype != torch.float32
         with torch.autocast(inputs.device.type, self.training_dtype, enabled=True) if low else nullcontext():
-            frames = self.body(normalized(inputs, mask, self.normalize), mask).to(inputs.dtype)
+            heard = (normalized(inputs, mask, self.normalize), mask)
+            given = () if context is None else (context,)
+            frames = self.body(*heard, *given).to(inputs.dtype)
         # Not functional.normalize, whose second derivative is NaN where a frame is 0 (silence, padding).
         frames = frames * torch.rsqrt(frames.square().sum(-1, keepdim=True) + 1e-8)
         if self.cepstra is not None:

@@ -1,0 +1,81 @@
+"""What a learner's name means: how it is built and trained, which options it fixes, and what a comparison tunes."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from ..config import LearnerConfig, ModelConfig
+from ..contracts import Encoder, InputError, Outer
+
+Family = Literal["gradient", "metric", "conditioned", "joint", "untrained"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a comparison may choose a number from, by its logarithm."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A row of the shelf."""
+
+    build: Callable[[Encoder, LearnerConfig], nn.Module]
+    outer: Outer | None
+    """How it is trained; None for what needs no training."""
+    family: Family = "untrained"
+    source: str = ""
+    """Who published it, and where they describe it."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Options of ``LearnerConfig`` without which it would be another learner; others contradict the name."""
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    """Options that it has unless others are asked for."""
+    encoder: Mapping[str, int] = field(default_factory=dict)
+    """What its encoder must have, and how much it has unless another size above 0 is asked for."""
+    search: Mapping[str, Range | tuple[Any, ...]] = field(default_factory=dict)
+    """Options of ``LearnerConfig`` that a comparison tunes, and what from; everybody's ``train.lr`` is tuned too."""
+
+
+def named(table: Mapping[str, Any], name: str, key: str) -> Any:
+    """An entry of a table.
+
+    Raises:
+        InputError: an unknown name, with the nearest one that is known.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? Known are" if near else "it must be one of"
+    raise InputError(f"{key} is {name!r}; {hint} {', '.join(table)}.")
+
+
+def resolved(config: ModelConfig, table: Mapping[str, Preset]) -> ModelConfig:
+    """The configuration with everything that the learner's name says, and the encoder that it needs.
+
+    Raises:
+        InputError: an unknown learner, or an option that contradicts the name.
+    """
+    learner = config.learner
+    preset: Preset = named(table, learner.name, "learner.name")
+    for key, value in preset.fixed.items():
+        asked = getattr(learner, key)
+        if key in learner.model_fields_set and asked != value:
+            raise InputError(
+                f"learner.{key} is {_said(asked)} and {learner.name} is the learner with {key}={_said(value)}; leave "
+                f"{key} away, or choose another learner.name."
+            )
+    usual = {key: value for key, value in preset.usual.items() if key not in learner.model_fields_set}
+    changed = learner.model_copy(update={**usual, **preset.fixed})
+    needed = {key: size for key, size in preset.encoder.items() if not getattr(config.encoder, key)}
+    return config.model_copy(
+        update={"learner": changed, "encoder": config.encoder.model_copy(update=needed) if needed else config.encoder}
+    )
+
+
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
