@@ -166,7 +166,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_
     for key, value, said in (
         ("model.learner.name", "dtw", "learners that can be trained: prototypes, maml, "),
         ("model.learner.name", "protos", "did you mean prototypes"),
-        ("model.encoder.name", "transformer", "must be one of conv, linear, fc, sparse, conformer, crnn"),
+        ("model.encoder.name", "transformer", "Known are conv, linear, fc, sparse, conformer, crnn"),
         ("model.encoder.kernel", 4, "must be odd"),
     ):
         plan = experiment(corpus, (key, value))
