@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from gradient_cases import CASES as BY_GRADIENT
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,12 +28,7 @@ CASES = {
     "prototypes-soft": small("prototypes", match="soft"),
     "prototypes-dtw": small("prototypes", match="dtw"),
     "prototypes-pooled": small("prototypes", match="pooled"),
-    "maml": small("maml", inner_steps=3),
-    "maml-patterns": small("maml", inner_steps=3, adapts=("encoder.body.blocks.2.*", "head.*"), multi_step=True),
-    "reptile": small("reptile", inner_steps=3),
-    "imaml": small("imaml", inner_steps=3, cg_iterations=2),
-    "fomaml": small("fomaml", inner_steps=3),
-    "fomaml-head": small("fomaml", inner_steps=3, adapts="head"),
+    **{name: SMALL.model_copy(update={"learner": learner}) for name, learner in BY_GRADIENT.items()},
     "joint": small("joint", inner_steps=3, n_base_classes=7),
     "linear_probe": small("linear_probe", n_base_classes=7),
     "simpleshot-none": small("simpleshot", centring="none"),
