@@ -14,7 +14,7 @@ import sounds
 
 from metavox.audio import from_array, read
 from metavox.contracts import InputError
-from metavox.data.interchange import shar
+from metavox.data.interchange import tars
 from metavox.data.interchange.formats import detect
 from metavox.data.interchange.segments import Options
 from metavox.data.interchange.shar import read_shar
@@ -178,7 +178,7 @@ def test_a_hostile_tar_is_one_sentence_and_leaves_nothing(
 
 
 def test_a_member_that_claims_or_has_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shar, "MAX_MEMBER_BYTES", 10_000)
+    monkeypatch.setattr(tars, "MAX_MEMBER_BYTES", 10_000)
     folder = shard(tmp_path / "shar", [member("a.wav", wav()), member("a.json", metadata())])
     with pytest.raises(InputError, match=r"'a.wav' has 16,044 bytes, at most 10,000"):
         imported(folder, tmp_path / "out")

@@ -104,10 +104,13 @@ class TableRow:
         return value
 
 
-def read_table(path: Path, needed: Sequence[str], *, quoted: bool = True) -> Iterator[TableRow]:
-    """Rows of a table with a header: tab-separated where the name ends in ``.tsv``, else comma-separated.
+def read_table(
+    path: Path, needed: Sequence[str], *, quoted: bool = True, tabs: bool | None = None, header: Sequence[str] = ()
+) -> Iterator[TableRow]:
+    """Rows of a table: tab-separated where the name ends in ``.tsv`` or ``tabs`` says so, else comma-separated.
 
-    ``quoted=False`` takes quotation marks as they stand, as in the tables of Common Voice.
+    ``quoted=False`` takes quotation marks as they stand, as in the tables of Common Voice. ``header`` names the columns
+    of a table whose first line is a row already.
 
     Raises InputError for a header without one of ``needed``, a column that comes twice, a row with more or fewer
     cells, a line of more than 1 MB, NUL bytes, or text that is not UTF-8.
@@ -115,12 +118,13 @@ def read_table(path: Path, needed: Sequence[str], *, quoted: bool = True) -> Ite
     name = printable(path.name)
     rows = csv.reader(
         _lines(path),
-        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
+        delimiter="\t" if (path.suffix.lower() == ".tsv" if tabs is None else tabs) else ",",
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=quoted,
     )
     try:
-        header = [column.strip() for column in next(rows, [])]
+        said = "table" if header else "header"
+        header = list(header) or [column.strip() for column in next(rows, [])]
         missing = [column for column in needed if column not in header]
         if missing:
             raise InputError(
@@ -134,7 +138,7 @@ def read_table(path: Path, needed: Sequence[str], *, quoted: bool = True) -> Ite
                 continue
             place = f"{name}:{rows.line_num}"
             if len(cells) != len(header):
-                raise InputError(f"{place}: the row has {len(cells)} cells and the header {len(header)}; correct it.")
+                raise InputError(f"{place}: the row has {len(cells)} cells and the {said} {len(header)}; correct it.")
             yield TableRow(place, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise InputError(f"{name}:{rows.line_num}: no table row ({error}); correct it.") from None

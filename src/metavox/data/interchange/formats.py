@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...contracts import InputError
 from ..layouts import shown
-from . import common_voice, cuts, elan, hub, kaldi, mswc, shar, speech_commands, textgrid
+from . import common_voice, cuts, elan, fleurs, hub, kaldi, mswc, shar, speech_commands, textgrid, voxceleb
 from .segments import Reader
 
 READERS: dict[str, Reader] = {
@@ -15,6 +15,8 @@ READERS: dict[str, Reader] = {
     "common-voice": common_voice.read_common_voice,
     "mswc": mswc.read_mswc,
     "speech-commands": speech_commands.read_speech_commands,
+    "fleurs": fleurs.read_fleurs,
+    "voxceleb": voxceleb.read_voxceleb,
     "elan": elan.read_elan,
     "textgrid": textgrid.read_textgrids,
     "hub": hub.read_hub,
@@ -28,6 +30,8 @@ LAYOUTS: dict[str, Callable[[Path], bool]] = {
     "common-voice": common_voice.is_common_voice,
     "mswc": mswc.is_mswc,
     "speech-commands": speech_commands.is_speech_commands,
+    "fleurs": fleurs.is_fleurs,
+    "voxceleb": voxceleb.is_voxceleb,
     "elan": elan.is_elan,
     "textgrid": textgrid.is_textgrid,
     "hub": hub.is_hub,

@@ -4,14 +4,13 @@ Only these two are read. A member of a tar is copied to a file of our own name, 
 plain file of moderate size whose name stays where it is.
 """
 
-import io
 import json
 import tarfile
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ...contracts import InputError
@@ -19,11 +18,11 @@ from ..layouts import printable, shown
 from .cuts import Stretch, local_source, plan_recording, read_recording, stretches
 from .rows import Row, decoded, read_rows
 from .segments import Counted, Options, Segment
+from .tars import copy_member, next_file
 from .trust import in_turn
 
-MAX_MEMBER_BYTES = 2 << 30
-"""Six hours of 16-bit 48 kHz mono; a larger member is no utterance."""
 MAX_METADATA_BYTES = 1_000_000
+_AGAIN = "export the cuts again"
 
 
 def _shards(path: Path) -> list[Path]:
@@ -113,8 +112,8 @@ def _members(path: Path, folder: Path, numbers: Iterator[int]) -> Generator[tupl
     name = printable(path.name)
     try:
         with tarfile.open(path, "r:") as tar:
-            while (data := _next_file(tar, name)) is not None:
-                metadata = _next_file(tar, name)
+            while (data := next_file(tar, name, _AGAIN)) is not None:
+                metadata = next_file(tar, name, _AGAIN)
                 if metadata is None:
                     raise InputError(f"{name} ends after the audio {shown(data.name)}; copy the shard again.")
                 key, suffix = data.name.rpartition(".")[::2]
@@ -127,7 +126,7 @@ def _members(path: Path, folder: Path, numbers: Iterator[int]) -> Generator[tupl
                     )
                 file = folder / str(next(numbers))
                 with file.open("wb") as out:
-                    _copy(tar, data, out)
+                    copy_member(tar, data, out)
                 content = tar.extractfile(metadata)
                 assert content is not None
                 yield (key, content.read(MAX_METADATA_BYTES)), file
@@ -135,33 +134,3 @@ def _members(path: Path, folder: Path, numbers: Iterator[int]) -> Generator[tupl
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name} is no whole, unpacked tar file ({error}); copy it again.") from None
-
-
-def _next_file(tar: tarfile.TarFile, name: str) -> tarfile.TarInfo | None:
-    """The next member, if it is a plain file with a harmless name."""
-    member = tar.next()
-    if member is None:
-        return None
-    parts = PurePosixPath(member.name)
-    if not member.isreg() or member.issparse():
-        raise InputError(f"{name}: the member {shown(member.name)} is no plain file; export the cuts again.")
-    if parts.is_absolute() or ".." in parts.parts or "\\" in member.name or "\0" in member.name:
-        raise InputError(f"{name}: the member {shown(member.name)} leaves the folder; export the cuts again.")
-    if member.size > MAX_MEMBER_BYTES:
-        raise InputError(
-            f"{name}: the member {shown(member.name)} has {member.size:,} bytes, at most {MAX_MEMBER_BYTES:,} are "
-            "read; cut the recording into utterances."
-        )
-    return member
-
-
-def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, out: io.BufferedWriter) -> None:
-    source = tar.extractfile(member)
-    assert source is not None
-    n_left = member.size
-    while n_left:
-        block = source.read(min(n_left, 1 << 20))
-        if not block:
-            raise EOFError("it ends within a member")
-        out.write(block)
-        n_left -= len(block)
