@@ -16,7 +16,7 @@ NAMES = ["body.weight", "body.bias", "head.weight", LEARNED + "head.weight"]
 def test_a_step_moves_what_has_a_gradient_and_leaves_its_argument() -> None:
     fast = {"a": normal(2, 3), "b": normal(2, seed=1)}
     grads = {"a": normal(2, 3, seed=2), "b": None}
-    stepped = UpdateRule(lr={"a": 0.5}, transform=lambda name, grad: 2 * grad).step(fast, grads, 0, {})
+    stepped = UpdateRule(lr={"a": 0.5}, transform=lambda name, grad, index, values: 2 * grad).step(fast, grads, 0, {})
     torch.testing.assert_close(stepped["a"], fast["a"] - grads["a"], rtol=1e-15, atol=0)
     assert stepped["b"] is fast["b"]
 

@@ -78,7 +78,7 @@ class Recorder:
         asked = {name: value for name, value in local.items() if name not in own}
         share = [order] if isinstance(order, Tensor) else []
         inner = self._recorded(
-            f"inner {order if not share else ''}",
+            f"inner {order if not share else ''} {judged(plan)}",
             (values, own, support),
             lambda: self._inner(plan, values, own, support, order),
         )
@@ -168,7 +168,7 @@ class Recorder:
 
     def _inner(self, plan: Plan, values: Values, own: Values, support: Any, order: Order) -> Recorded:
         n_tasks = tree_flatten((own, support))[0][0].shape[0]
-        wanted = [done for done, weight in enumerate(step_weights(plan.outer, plan.rule.n_steps)) if weight]
+        wanted = judged(plan)
 
         def forward(values: Values, own: Values, support: Any) -> tuple[list[Values], Tensor]:
             return way_forward(plan.problem, plan.rule, {**values, **own}, support)
@@ -193,7 +193,8 @@ class Recorder:
         example = {done: tree_map(torch.zeros_like, path[done]) for done in wanted}
         share = (order,) if isinstance(order, Tensor) else ()
         recorded = Recorded(there_and_back, (values, own, support, example, *share), n_early=3)
-        if recorded.draws and wanted[-1] and above_0(order):
+        goes_back = above_0(order) or any(plan.rule.steers(name) for name in values)
+        if recorded.draws and wanted[-1] and goes_back:
             raise CannotRecord("the support loss draws random numbers, which the way back would draw anew")
         return recorded
 
@@ -209,6 +210,11 @@ class Recorder:
             return losses, extras, shared_part, {name: in_values[name] for name in asked}, in_fast
 
         return Recorded(whole, (values, asked, fast, query))
+
+
+def judged(plan: Plan) -> list[int]:
+    """After how many steps the query is asked, of those that count."""
+    return [done for done, weight in enumerate(step_weights(plan.outer, plan.rule.n_steps)) if weight]
 
 
 class _Body:

@@ -79,6 +79,7 @@ class Executors:
         """The recordings with or without channels last."""
         if lowered not in self._recorders:
             self._recorders[lowered] = Recorder(self.plan, Lowered, laid_out) if lowered else Recorder(self.plan)
+        self._recorders[lowered].plan = self.plan  # weights of a multi-step loss may have changed
         return self._recorders[lowered]
 
     def run(self, option: Option, values: Values, tasks: Sequence[Task], order: Order) -> Found:

@@ -13,7 +13,7 @@ from .captured import signature
 from .choice import EXECUTORS, Choice, Executors, Option, calibrate, option_of
 from .guards import check_values, checked_tasks, explained, mixes_items, refuse_running_statistics, twice_differentiable
 from .inner import Order, autograd_slope, first, one_step, support_loss
-from .outers import Implicit, Outer, Reptile, outer_of
+from .outers import Implicit, MultiStep, Outer, Reptile, outer_of
 from .phases import Gradients, added
 from .plans import Plan, Task
 from .problem import Problem
@@ -106,19 +106,24 @@ class Engine:
                 "once; use GroupNorm, or call eval() on it."
             )
 
-    def gradient(self, values: Values, tasks: Sequence[Task], order: float | None = None) -> MetaGradient:
+    def gradient(
+        self, values: Values, tasks: Sequence[Task], order: float | None = None, outer: MultiStep | None = None
+    ) -> MetaGradient:
         """The mean meta-gradient of ``tasks``, each a pair of support and query (trees of tensors of any shapes).
 
         Args:
             values: what is learned, by name, and step sizes among them (see ``UpdateRule.lr``).
             tasks: tasks of one shape are handled together.
             order: in place of ``rule.order``, to anneal it.
+            outer: other weights of a multi-step loss, to anneal them.
 
         Raises:
             InputError: no tasks, a mask that matches nothing, an operation that cannot be differentiated twice, a loss
                 that does not depend on what adapts, a chunk that does not fit in memory.
         """
         refuse_running_statistics(self.plan.problem.module)
+        judge = self.plan.outer if outer is None else outer_of(outer, self.rule.n_steps)
+        self._executors.plan = replace(self.plan, outer=judge)
         share = self.rule.order if order is None else UpdateRule(order=order).order
         values = {name: values[name].detach() for name in sorted(values)}
         check_values(self.plan.problem, self.rule, values)

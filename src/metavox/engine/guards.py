@@ -66,6 +66,8 @@ def check_values(problem: Problem, rule: UpdateRule, values: Values) -> None:
                 f"value {name!r} has type {value.dtype} and cannot be learned; leave it out of the values."
             )
         own = name.removeprefix(LEARNED)
+        if own == name and rule.steers(name):
+            continue
         known = problem.names or tuple(values)
         if own not in known and (own == name or problem.initial is None or problem.names is not None):
             near = difflib.get_close_matches(own, known, n=1, cutoff=0.0)

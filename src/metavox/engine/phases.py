@@ -16,7 +16,7 @@ from .draws import Draws
 from .inner import Order, Slope, above_0, detached, first, func_slope, one_step, support_loss
 from .outers import Implicit
 from .problem import Problem
-from .rule import LEARNED, UpdateRule, Values
+from .rule import UpdateRule, Values
 
 Gradients = dict[str, Tensor]
 
@@ -71,7 +71,7 @@ def step_back(
     order: Order,
 ) -> tuple[Gradients, Gradients]:
     """Gradients in ``values`` and in ``fast`` before step ``index``, from the one after it."""
-    if not above_0(order) and not any(name.startswith(LEARNED) for name in values):
+    if not above_0(order) and not any(rule.steers(name) for name in values):
         return {}, cotangent  # the inner gradient is a constant: the step is a shift
 
     def step(values: Values, fast: Values) -> Values:

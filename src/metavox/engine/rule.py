@@ -38,8 +38,11 @@ class UpdateRule:
     """Patterns of names that change, as ``fnmatch`` reads them."""
     order: float = 1.0
     """Share of the second derivative in the outer gradient: 0 is first-order MAML, 1 is MAML, between them annealed."""
-    transform: Callable[[str, Tensor], Tensor] | None = None
-    """What becomes of a gradient before it is used, such as a fixed preconditioner."""
+    transform: Callable[[str, Tensor, int, Values], Tensor] | None = None
+    """(name, gradient, step from 0, values) -> what becomes of the gradient before it is used: a preconditioner."""
+    reads: str = ""
+    """What the names of values begin with that ``transform`` reads, if any; none of them adapts. What an update learns
+    of them has a gradient in first order too (Park and Oliva 2019, Meta-Curvature)."""
 
     def __post_init__(self) -> None:
         if self.n_steps < 0:
@@ -53,7 +56,7 @@ class UpdateRule:
         Raises:
             InputError: a pattern that matches none.
         """
-        known = [name for name in names if not name.startswith(LEARNED)]
+        known = [name for name in names if not self.steers(name)]
         for pattern in self.adapts:
             if not any(fnmatchcase(name, pattern) for name in known):
                 near = difflib.get_close_matches(pattern, known, n=1, cutoff=0.0)
@@ -61,12 +64,16 @@ class UpdateRule:
                 raise InputError(f"adapts names {pattern!r}, which matches none of {len(known)} parameters; {hint}.")
         return tuple(name for name in known if any(fnmatchcase(name, pattern) for pattern in self.adapts))
 
+    def steers(self, name: str) -> bool:
+        """Whether a value is no part of what adapts, but says how it does."""
+        return name.startswith(LEARNED) or bool(self.reads) and name.startswith(self.reads)
+
     def step(self, fast: Values, grads: Mapping[str, Tensor | None], index: int, values: Values) -> Values:
         """The values after step ``index``, counted from 0; those without a gradient stay."""
         stepped = dict(fast)
         for name, grad in grads.items():
             if grad is not None:
-                change = grad if self.transform is None else self.transform(name, grad)
+                change = grad if self.transform is None else self.transform(name, grad, index, values)
                 stepped[name] = fast[name] - self._size(name, index, fast[name], values) * change
         return stepped
 

@@ -7,15 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contracts import InputError, Transcribed
-from ..engine import Engine, Problem, UpdateRule
+from ..contracts import InputError, State, Transcribed
+from ..engine import Engine, Implicit, MultiStep, Reptile, UpdateRule
+from ..engine.outers import Outer
 from ..engine.rule import LEARNED
-from ..losses import ctc_loss
-from .sequence import AUXILIARY, adapted_values, symbol_loss
+from .sequence import AUXILIARY, symbol_loss
+from .sequence_problem import Start, as_tree, problem_of
 
-Tree = tuple[Tensor, Tensor, Tensor, Tensor]
-META = ("fomaml", "maml", "reptile", "meta_sgd")
+META = ("fomaml", "maml", "reptile", "meta_sgd", "maml_plus_plus", "imaml")
 """Outer rules that adapt before they are judged."""
+WITH_STEP_SIZES = ("meta_sgd", "maml_plus_plus")
+"""Those that learn how far a step goes."""
+SECOND_ORDER = ("maml", "maml_plus_plus")
 
 
 @dataclass(frozen=True)
@@ -55,76 +58,123 @@ def joint_gradient(
     return SequenceGrads(values, float(loss.detach()), phone_loss)
 
 
+@dataclass(frozen=True)
+class Inner:
+    """What the inner loop changes, and how.
+
+    Raises:
+        InputError: a share outside 0 to 1 or out of order, a rank below 0.
+    """
+
+    adapts: tuple[str, ...] = ("*",)
+    """Patterns of the names that change."""
+    rank: int = 0
+    """Change weights by products of this rank (Hu et al. 2021, LoRA), 0 for whole values."""
+    encoding: Start = "none"
+    """What the encoding that the blocks hear begins with, which then changes too (Zintgraf et al. 2019, CAVIA)."""
+    multi_step: bool = False
+    """Judge by the query loss after every step, all alike."""
+    unit: bool = False
+    """Take the length from the gradient of each value."""
+    anneal: tuple[float, float] = (0.3, 0.6)
+    """Shares of meta-training between which ``maml_plus_plus`` goes from first to second order, and from judging every
+    step to judging the last (Antoniou et al. 2019, sections 4.1 and 4.2)."""
+    prox: float = 1.0
+    """How strongly the inner loop of ``imaml`` is held to where it began."""
+    n_iterations: int = 3
+    """Conjugate gradients of ``imaml``."""
+
+    def __post_init__(self) -> None:
+        first, last = self.anneal
+        if not 0 <= first <= last <= 1 or self.rank < 0:
+            raise InputError(
+                f"learning.anneal goes from {first:g} to {last:g} and learning.rank is {self.rank}; give shares of 0 "
+                "to 1 in their order, and a rank of 0 or more."
+            )
+
+
 class MetaLearning:
     """Meta-gradients of a network under one update rule (see ``metavox.engine``).
 
     ``meta_sgd`` learns a step size for each value beside the network (Li et al. 2017, one for a tensor and a step, as
     Antoniou et al. 2019): they stand in ``step_sizes`` and get gradients of their own. Like ``fomaml`` it is of first
-    order: the slope that a step goes down is a constant to the steps before it. Values that only training needs stay
-    as they are in all of them.
+    order: the slope that a step goes down is a constant to the steps before it. ``maml_plus_plus`` learns them too, and
+    what it asks for follows ``progress`` (Antoniou et al. 2019). ``imaml`` asks for the gradient at the end of the inner
+    loop, whatever led there (Rajeswaran et al. 2019). Values that only training needs stay as they are in all of them.
 
     Raises:
-        InputError: an unknown outer rule, a pattern that matches nothing.
+        InputError: an unknown outer rule, a pattern that matches nothing, nothing that changes, or Reptile where what
+            changes is no part of the network.
     """
 
     def __init__(
-        self,
-        net: nn.Module,
-        outer: str,
-        n_steps: int,
-        lr: float,
-        adapts: Sequence[str] = ("*",),
-        *,
-        multi_step: bool = False,
-        unit: bool = False,
-        executor: str = "loop",
+        self, net: nn.Module, outer: str, n_steps: int, lr: float, inner: Inner | None = None, *, executor: str = "loop"
     ) -> None:
         if outer not in META:
             raise InputError(f"learning.outer is {outer!r}, which does not adapt; choose from {', '.join(META)}.")
-        self.net, self.outer = net, outer
-        values = adapted_values(net, adapts)
-        names = tuple(values)
+        self.net, self.outer, self.inner, self.executor = net, outer, inner or Inner(), executor
+        self.problem, moving = problem_of(net, self.inner.adapts, self.inner.rank, self.inner.encoding)
+        if outer == "reptile" and self.problem.initial is not None:
+            raise InputError(
+                "learning.outer is reptile, which moves what was adapted, and here that is no part of the network; "
+                "set learning.rank to 0 and learning.encoding to none, or choose fomaml."
+            )
         self.step_sizes: dict[str, Tensor] = {}
-        if outer == "meta_sgd":
+        if outer in WITH_STEP_SIZES:
             self.step_sizes = {
-                LEARNED + name: value.new_full((n_steps, *(1,) * value.ndim), float(lr), requires_grad=False)
-                for name, value in values.items()
+                LEARNED + name: value.detach().new_full((n_steps, *(1,) * value.ndim), float(lr))
+                for name, value in moving.items()
             }
-        rule = UpdateRule(n_steps, lr, names, 1.0 if outer == "maml" else 0.0, unit_gradient if unit else None)
-        judged = "reptile" if outer == "reptile" else ("multi_step" if multi_step else "query")
-        self.engine = Engine(self._problem(), rule, judged, executor)
+        unit = unit_gradient if self.inner.unit else None
+        self.rule = UpdateRule(n_steps, lr, tuple(moving), 1.0 if outer in SECOND_ORDER else 0.0, unit)
+        self.share = 1.0
+        self._engines: dict[Outer | str, Engine] = {}
+
+    def progress(self, share: float) -> None:
+        """Say which share of meta-training is over, 0 to 1; as if all of it where nobody says."""
+        self.share = min(1.0, max(0.0, share))
 
     def gradient(self, episodes: Sequence[tuple[Transcribed, Transcribed]]) -> SequenceGrads:
         """The mean meta-gradient over tasks, support and query each; of the step sizes too."""
-        values = {name: value for name, value in self.net.named_parameters() if not _auxiliary(name)}
+        values: State = {name: value for name, value in self.net.named_parameters() if not _auxiliary(name)}
         sizes = {name: value.requires_grad_() for name, value in self.step_sizes.items()}
-        found = self.engine.gradient({**values, **sizes}, [(as_tree(s), as_tree(q)) for s, q in episodes])
+        tasks = [(as_tree(support), as_tree(query)) for support, query in episodes]
+        found = self._engine().gradient({**values, **sizes}, tasks, order=self._order())
         return SequenceGrads(dict(found.values), float(found.losses.mean()))
 
-    def _problem(self) -> Problem:
-        net = self.net
+    def _engine(self) -> Engine:
+        """That of what is asked now; one is made anew where that has changed."""
+        asked = self._asked()
+        if asked not in self._engines:
+            self._engines = {asked: Engine(self.problem, self.rule, asked, self.executor)}
+        return self._engines[asked]
 
-        def loss(model: Any, tree: Tree) -> Tensor:
-            inputs, lengths, targets, target_lengths = tree
-            scores = model(inputs, lengths)
-            nll = ctc_loss(
-                scores.transpose(0, 1), targets, net.out_lengths(lengths), target_lengths, reduction="sum",  # type: ignore[operator]
-                zero_infinity=True,
-            )  # fmt: skip
-            return nll / target_lengths.sum()
+    def _asked(self) -> Outer | str:
+        if self.outer == "reptile":
+            return Reptile()
+        if self.outer == "imaml":
+            return Implicit(self.inner.prox, self.inner.n_iterations)
+        if self.outer == "maml_plus_plus" and self.rule.n_steps:
+            return MultiStep(annealed_weights(self.rule.n_steps, self._annealed()))
+        return "multi_step" if self.inner.multi_step else "query"
 
-        problem = Problem.of(net, loss)
-        return Problem(problem.inner_loss, problem.outer_loss, module=net)
+    def _order(self) -> float:
+        return self._annealed() if self.outer == "maml_plus_plus" else self.rule.order
+
+    def _annealed(self) -> float:
+        first, last = self.inner.anneal
+        return float(self.share >= last) if first == last else min(1.0, max(0.0, (self.share - first) / (last - first)))
 
 
-def unit_gradient(_: str, grad: Tensor) -> Tensor:
+def annealed_weights(n_steps: int, share: float) -> tuple[float, ...]:
+    """Weights of the query losses after each step: alike at share 0, of the last step alone at share 1."""
+    others = (1 - share) / n_steps
+    return (*(others,) * (n_steps - 1), 1 - others * (n_steps - 1))
+
+
+def unit_gradient(_: str, grad: Tensor, *seen: Any) -> Tensor:
     """A gradient with a root mean square of 1: all values then move alike, as under AdamW, which adapts in use."""
     return grad * torch.rsqrt(grad.square().mean() + 1e-20)
-
-
-def as_tree(batch: Transcribed) -> Tree:
-    """A batch as the engine carries it."""
-    return batch.inputs, batch.lengths, batch.targets, batch.target_lengths
 
 
 def _auxiliary(name: str) -> bool:
