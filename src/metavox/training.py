@@ -25,8 +25,8 @@ from torch import nn
 from .augment.spectral import change_features, jitter_bounds, mask_blocks
 from .calibration import reference_scores
 from .checkpoint import build, read_tensors, save_model, write_json, write_tensors, write_text
-from .config import AugmentConfig, Experiment, ModelConfig
-from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError, Outer, Scheduled, Task, as_row
+from .config import AugmentConfig, Experiment, ModelConfig, TrainConfig
+from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError, Scheduled, Task, as_row
 from .data.bank import Bank
 from .data.episodes import EpisodeSpec
 from .data.samplers import TaskSampler
@@ -88,6 +88,15 @@ class Trainer:
     validation: float | None = None
     skipped: int = 0
     cpu_s: float = 0.0
+    skipped_in_a_row: int = 0
+    budget_s: float | None = None
+    """CPU seconds that the schedule is spread over, whatever steps they buy; None: over ``train.steps``."""
+
+    def position(self, train: TrainConfig) -> float | int:
+        """How far the schedule of ``train.steps`` outer steps has come."""
+        if self.budget_s is None:
+            return self.step
+        return train.steps * min(1.0, self.cpu_s / self.budget_s)
 
 
 def learn(
@@ -105,31 +114,17 @@ def learn(
         KeyboardInterrupt: after the checkpoint was written.
     """
     check_out(experiment, out, resume=resume)
-    learner, config = initialise(experiment, tasks)
-    train = experiment.train
-    trainer = Trainer(learner, torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay))
-    tasks.training.restart()
+    trainer, config = begin(experiment, tasks)
+    learner, train, task = trainer.learner, experiment.train, TASKS["commands"]()
     if resume:
         _restore(trainer, tasks.training, out)
     else:
         _claim(experiment, out)
-    if isinstance(learner.encoder, FusedEncoder):
-        learner.encoder.training_dtype = training_dtype(train.precision)
-    outer, task = LEARNERS[config.learner.name].outer, TASKS["commands"]()
-    assert outer is not None  # initialise refuses learners without one
     log = TrainingLog(out, trainer.step)
-    skipped_in_a_row = 0
-    learner.train()
     try:
         for _ in until_interrupted(lambda: trainer.step < train.steps):
             started = time.process_time()
-            grads, applied = _outer_step(trainer, tasks, experiment, outer, task)
-            skipped_in_a_row = 0 if applied else skipped_in_a_row + 1
-            if skipped_in_a_row >= MAX_SKIPPED:
-                raise InputError(
-                    f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step "
-                    f"{trainer.step - 1}; train anew with a lower train.lr or model.learner.inner_lr and another --out."
-                )
+            grads = outer_step(trainer, tasks, experiment, config.learner.name, task)
             last = trainer.step == train.steps
             if trainer.step % train.validate_every == 0 or last:
                 trainer.validation = validate(experiment, tasks, learner, task)
@@ -148,6 +143,17 @@ def learn(
         log.close()
     write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
     return learner
+
+
+def begin(experiment: Experiment, tasks: Tasks) -> tuple[Trainer, ModelConfig]:
+    """A learner about to take its first outer step, and its configuration. Raises InputError as ``initialise``."""
+    learner, config = initialise(experiment, tasks)
+    train = experiment.train
+    tasks.training.restart()
+    if isinstance(learner.encoder, FusedEncoder):
+        learner.encoder.training_dtype = training_dtype(train.precision)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    return Trainer(learner.train(), optimizer), config
 
 
 def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:
@@ -192,27 +198,38 @@ def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, change: AugmentConfi
     return Episode(support, Batch(inputs[k:], lengths[k:], labels[k:], n), draw)
 
 
-def step_size(experiment: Experiment, step: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of ``train.lr``."""
+def step_size(experiment: Experiment, step: float | int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of ``train.lr``; ``step`` may lie between two steps."""
     train = experiment.train
     if step < train.warmup:
-        return train.lr * (step + 1) / train.warmup
+        return train.lr * min(step + 1, train.warmup) / train.warmup
     done = (step - train.warmup) / max(1, train.steps - train.warmup)
     return train.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
-def _outer_step(trainer: Trainer, tasks: Tasks, experiment: Experiment, outer: Outer, task: Task) -> tuple[Grads, bool]:
-    """One step on fresh episodes: what was found, and whether the model was moved by it."""
-    learner = trainer.learner
+def outer_step(trainer: Trainer, tasks: Tasks, experiment: Experiment, name: str, task: Task) -> Grads:
+    """One step of the learner called ``name`` on fresh episodes, and what was found.
+
+    Raises:
+        InputError: a gradient that is not finite, as were those of ``MAX_SKIPPED - 1`` steps before.
+    """
+    learner, outer = trainer.learner, LEARNERS[name].outer
+    assert outer is not None  # initialise refuses learners without one
     if isinstance(learner, Scheduled):
-        learner.progress(trainer.step / experiment.train.steps)
+        learner.progress(trainer.position(experiment.train) / experiment.train.steps)
     episodes = training_episodes(experiment, tasks, trainer.step)
     grads = outer(learner, task, episodes)
     applied = _apply(trainer, grads, experiment)
     losses = grads.losses or [grads.metrics["loss"]] * len(episodes)
     tasks.training.record(trainer.step, [episode.draw for episode in episodes], losses, grads.guessing)
     trainer.step += 1
-    return grads, applied
+    trainer.skipped_in_a_row = 0 if applied else trainer.skipped_in_a_row + 1
+    if trainer.skipped_in_a_row >= MAX_SKIPPED:
+        raise InputError(
+            f"{MAX_SKIPPED} outer steps in a row had a gradient that is not finite, up to step {trainer.step - 1}; "
+            "train anew with a lower train.lr or model.learner.inner_lr and another --out."
+        )
+    return grads
 
 
 def _row(trainer: Trainer, grads: Grads, *, validated: bool) -> dict[str, Any]:
@@ -232,7 +249,7 @@ def _apply(trainer: Trainer, grads: Grads, experiment: Experiment) -> bool:
     for name, grad in grads.values.items():
         parameters[name].grad = grad * scale
     for group in trainer.optimizer.param_groups:
-        group["lr"] = step_size(experiment, trainer.step)
+        group["lr"] = step_size(experiment, trainer.position(experiment.train))
     trainer.optimizer.step()
     return True
 
