@@ -11,8 +11,11 @@ from .commands import ModelConfig as ModelConfig
 from .commands import TasksConfig as TasksConfig
 from .commands import TrainConfig as TrainConfig
 from .commands import WaveConfig as WaveConfig
+from .comparison import CompareConfig as CompareConfig
+from .comparison import WordsComparison as WordsComparison
 from .loading import override as override
 from .loading import validated as validated
+from .recipes import load_comparison as load_comparison
 from .recipes import load_experiment as load_experiment
 from .recipes import load_recipe as load_recipe
 from .transcription import LearningConfig as LearningConfig

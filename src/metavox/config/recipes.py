@@ -7,6 +7,7 @@ from typing import Any
 
 from ..contracts import InputError
 from .commands import Experiment
+from .comparison import WordsComparison
 from .loading import read_recipe, validated
 from .transcription import TranscriptionExperiment
 
@@ -27,7 +28,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment:
     """Read a recipe of either kind.
 
-    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription.
+    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription. A section
+    ``compare`` is checked and left out: it is no part of a training.
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range.
@@ -35,7 +37,24 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | Trans
     tree = read_recipe(path, overrides)
     if _transcribes(tree):
         return validated(TranscriptionExperiment, tree, str(path))
+    if "compare" in tree:
+        compared = validated(WordsComparison, tree, str(path))
+        return Experiment(**{name: getattr(compared, name) for name in compared.model_fields_set - {"compare"}})
     return validated(Experiment, tree, str(path))
+
+
+def load_comparison(path: Path, overrides: Sequence[str] = ()) -> WordsComparison:
+    """Read a recipe for words with its section ``compare``, which may be absent.
+
+    Raises:
+        InputError: as ``load_experiment``.
+    """
+    tree = read_recipe(path, overrides)
+    if _transcribes(tree):
+        raise InputError(
+            f"Recipe {path} trains a recogniser; name one with a model section, such as compare_words.yaml."
+        )
+    return validated(WordsComparison, tree, str(path))
 
 
 def _transcribes(tree: dict[Any, Any]) -> bool:
