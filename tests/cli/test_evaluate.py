@@ -105,3 +105,70 @@ def test_what_cannot_be_asked_for_is_told_in_one_sentence(
     assert said in err
     assert err.count("\n") == 1
     assert err.strip().endswith((".", "?"))
+
+
+# -------------------------------------------------------------------------------------------------- what is told apart
+
+
+@pytest.fixture
+def ask(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Evaluate on a corpus that names its speakers, with further options."""
+    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    corpus = sounds.manifest_corpus(tmp_path / "named", sounds.WORDS[:5], sounds.SPEAKERS[:3], 2)
+
+    def call(*options: str) -> tuple[int, str, str]:
+        arguments = ["metavox", "evaluate", str(model), "--corpus", str(corpus), *SHAPE, "--learner", "linear_probe"]
+        monkeypatch.setattr(sys, "argv", [*arguments, *options])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_speakers_are_told_apart_when_asked(ask: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    status, out, err = ask("--along", "speaker", "--out", "rows.jsonl")
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["along"], found["clustered_by"], found["ways"]) == ("speaker", "speaker", 3)
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert {row["label"] for row in rows} == {f"named:{who}" for who in sounds.SPEAKERS[:3]}
+    assert all(row["label"] == f"named:{row['speaker']}" for row in rows)
+    found = json.loads(ask()[1])
+    assert (found["along"], found["clustered_by"]) == ("word", "word and speaker")
+
+
+def test_only_the_listed_classes_are_drawn(ask: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("\n".join(sounds.WORDS[1:4]))
+    status, out, err = ask("--classes", "test.txt", "--rows", "rows.jsonl")
+    assert status == 0, err
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert {row["label"] for row in rows} == {f"xx:{word}" for word in sounds.WORDS[1:4]}
+    assert {row["predicted"] for row in rows} <= {row["label"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--along", "speakr"), "'speakr' is no axis; known are word, language, speaker"),
+        (("--along", "rate"), "--along is 'rate', which no manifest says; choose among word, language, speaker"),
+        (("--along", "age"), "No utterance says its age; add it to the rows of the manifest or choose another axis."),
+        (("--along", "speaker", "--speakers", "disjoint"), "--speakers disjoint cannot be where speakers are told"),
+        (("--classes", "none.txt"), "--classes is none.txt, which is no file here nor in METAVOX_DATA"),
+        (("--classes", "wrong.txt"), "--classes names 'tulla', and no recording is of that class; did you mean tula?"),
+        (("--minutes", "1"), "--minutes belongs to --protocol transcription"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_one_sentence(
+    ask: Callable[..., tuple[int, str, str]], tmp_path: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "wrong.txt").write_text("rime\ntulla\n")
+    status, out, err = ask(*options)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"metavox: {sentence}")
+    assert err.count("\n") == 1

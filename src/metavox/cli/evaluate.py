@@ -42,6 +42,8 @@ def evaluate(
     speakers: Annotated[
         Speakers | None, typer.Option(show_default="any", help="May a query be by a speaker of the support?")
     ] = None,
+    along: Annotated[str | None, typer.Option(show_default="word", help="What is told apart: speaker, ...")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="FILE", help="Draw only these, one a line.")] = None,
     learner: Annotated[str | None, typer.Option(metavar="NAME[,KEY=VALUE]", help="Adapt in another way.")] = None,
     test_corpus: Annotated[str | None, typer.Option(help="Test on this, not on a part of --corpus.")] = None,
     minutes: Annotated[
@@ -66,7 +68,10 @@ def evaluate(
 
     A recogniser: metavox evaluate metavox/asr-small --protocol transcription --corpus mboshi --compare fine-tune
     """
-    of_commands = {"ways": ways, "shots": shots, "queries": queries, "episodes": episodes, "speakers": speakers}
+    of_commands = {
+        "ways": ways, "shots": shots, "queries": queries, "episodes": episodes, "speakers": speakers, "along": along,
+        "classes": classes,
+    }  # fmt: skip
     of_transcription = {
         "test_corpus": test_corpus, "minutes": minutes, "seeds": seeds, "compare": compare, "max_test": max_test,
         "lang": lang,
@@ -109,12 +114,15 @@ def _commands(
     queries: int = 10,
     episodes: int = 600,
     speakers: Speakers = Speakers.any,
+    along: str = "word",
+    classes: str | None = None,
 ) -> None:
     import torch
 
     from ..checkpoint import load_model
+    from ..data.class_lists import indexes
     from ..data.corpora import require, require_once
-    from ..data.episodes import ClassIndex, EpisodeSpec
+    from ..data.episodes import EpisodeSpec
     from ..data.manifests import load_corpus
     from ..evaluation.protocols import Protocol, fitted
     from .output import note, percent, print_json, require_writable, write_rows
@@ -127,13 +135,14 @@ def _commands(
     require_once(paths)  # this and what follows: whatever can be refused is refused before anything is computed
     if out is not None:
         require_writable(out)
-    for path in paths:
-        fitted(asked, ClassIndex(load_corpus(path)))
+    drawn = indexes([load_corpus(path) for path in paths], _axis(along, speakers), classes, "--classes")
+    for index in drawn:
+        fitted(asked, index)
     summaries: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     with bars() as report:
-        for path, name in zip(paths, _names(paths), strict=True):
-            scored, found = _one_corpus(loaded, path, name, asked, report)
+        for path, name, index in zip(paths, _names(paths), drawn, strict=True):
+            scored, found = _one_corpus(loaded, path, name, index, asked, report)
             if found.get("note"):
                 note(f"{found['corpus']}: {found['note']}")
             rows += scored
@@ -149,6 +158,19 @@ def _commands(
     if len(summaries) > 1:
         text = percent(overall["mean"], overall["ci95"])
         print(f"{'mean over sets':<24} {'':>12}  {text} %   worst: {overall['worst_corpus']}")
+
+
+def _axis(text: str, speakers: Speakers) -> str:
+    """An axis that a manifest says, or a product of such."""
+    from ..data.axes import AXES, axis_names
+    from ..errors import InputError
+
+    names = axis_names(text)
+    if not names or not set(names) <= set(AXES):
+        raise InputError(f"--along is {text!r}, which no manifest says; choose among {', '.join(AXES)}.")
+    if speakers is Speakers.disjoint and "speaker" in names:
+        raise InputError("--speakers disjoint cannot be where speakers are told apart; use --speakers any.")
+    return "*".join(names)
 
 
 def _adapting(loaded: Any, text: str) -> Any:
@@ -189,7 +211,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def _one_corpus(
-    loaded: Any, path: Path, name: str, asked: Any, report: Any
+    loaded: Any, path: Path, name: str, index: Any, asked: Any, report: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and flat summary of one corpus."""
     from importlib.metadata import version
@@ -206,7 +228,7 @@ def _one_corpus(
     front_end = loaded.config.front_end
     shown = escape(printable(name))
     bank = open_corpora([path], front_end, lambda what, done, total: report(f"{what} {shown}", done, total))
-    index = ClassIndex(bank.utterances)
+    index = ClassIndex(bank.utterances, index.axis, classes=index.classes)  # a bank has an order of its own
     fit, said = fitted(asked, index)
     rows = run(
         loaded.learner, TASKS["commands"](), bank, index, fit, front_end,
@@ -215,7 +237,7 @@ def _one_corpus(
     about = {"model": loaded.name, "model_hash": loaded.hash[:16], "corpus": name, "version": version("metavox")}
     seen = {utterance.corpus for utterance in bank.utterances} & set(loaded.about.get("corpora", []))
     return rows, {
-        **summary(rows, fit, **about),
+        **summary(rows, fit, index.axis, **about),
         **({"note": said} if said else {}),
         **({"seen_in_training": True} if seen else {}),
     }

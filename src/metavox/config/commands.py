@@ -118,6 +118,13 @@ class DataConfig(Strict):
     """Synthetic words (see ``data.synth.SynthSpec``), or none."""
     leave_out_corpora: tuple[str, ...] = ()
     leave_out_languages: tuple[str, ...] = ()
+    classes: str | tuple[str, ...] = ()
+    """Classes to learn from, all if none are named: a list, or a text file with one a line, here or in METAVOX_DATA.
+    ``yes`` is that word in every language, ``en:yes`` in one; a speaker is named as in the manifest."""
+    validation_classes: str | tuple[str, ...] = ()
+    """The same of the classes that validation tasks are made of, in place of ``validation_share``."""
+    leave_out_classes: str | tuple[str, ...] = ()
+    """The same of the classes that no episode hears."""
     leave_out_speakers: float = Field(0.0, ge=0, lt=1)
     """Share of the speakers of each real corpus that no episode hears; recordings without a speaker are left out one by
     one."""

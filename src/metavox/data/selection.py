@@ -10,6 +10,7 @@ from ..config import Experiment, TasksConfig
 from ..contracts import InputError
 from .axes import Facts, along, axis_names
 from .bank import Bank
+from .class_lists import Chosen, choose
 from .corpora import Recordings, Report, asked_variants, gather
 from .episodes import ClassIndex, EpisodeSpec
 from .holdout import held_out
@@ -45,6 +46,7 @@ class _Grouped:
     groups: Sequence[_Group]
     """Every group of two classes or more, and its kind."""
     notes: Sequence[str]
+    chosen: Chosen
 
     def index(self, positions: Sequence[int] | np.ndarray, name: str, classes: set[str] | None = None) -> ClassIndex:
         utterances, axis = self.found.bank.utterances, self.config.classes
@@ -67,13 +69,19 @@ def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
     grouped = _grouped(found, experiment, report)
     if not grouped.groups:
         raise InputError(_nothing(tasks))
-    trained, held_out = _split(grouped.groups, experiment)
+    trained, held_out = _split(grouped, experiment)
     training = [(grouped.index(g.positions, g.name, trained), kind) for g, kind in grouped.groups]
     held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5, tasks.speakers)
     spec = EpisodeSpec(asked.ways, asked.shots, asked.queries, tasks.speakers)
     training, notes = _that_can_be_drawn(training, spec)
+    validation = _validation(grouped, held_out, held_out_spec)
+    if not validation and grouped.chosen.held_out is not None:
+        raise InputError(
+            f"data.validation_classes gives no task of two classes with {train.validation_shots + 1} takes each; name "
+            "more classes or lower train.validation_shots."
+        )
     # Where too few classes can be held out, the training classes, without augmentation.
-    validation = _validation(grouped, held_out, held_out_spec) or training
+    validation = validation or training
     adaptivity = Adaptivity(tasks.temperature, tasks.floor) if tasks.sampler == "adaptive" else None
     share = experiment.data.real_share
     kinds = [kind for _, kind in training]
@@ -111,13 +119,16 @@ def _grouped(found: Recordings, experiment: Experiment, report: Report | None) -
     if {"corpus", "language"} <= set(within):
         shared = {**facts, "language": [utterance.lang or "unnamed language" for utterance in utterances]}
     is_heard = _heard(found, experiment)
+    chosen = choose(experiment.data, utterances, tasks.classes, facts)
+    if chosen.allowed is not None:
+        is_heard &= np.asarray([value in chosen.allowed for value in along(utterances, classes, facts)], bool)
     heard = np.flatnonzero(is_heard).tolist()
-    notes = []
+    notes = [] if chosen.allowed is None else [_listed(chosen)]
     for axis, known in [*((axis, facts) for axis in classes), *((axis, shared) for axis in within)]:
         n_unknown = along(utterances, axis, known, heard).count(None)
         if n_unknown:
             notes.append(f"{n_unknown} of {len(heard)} recordings have no known {axis} and are in no task.")
-    grouped = _Grouped(found, tasks, facts, (), notes)
+    grouped = _Grouped(found, tasks, facts, (), notes, chosen)
     groups = []
     for kind in KINDS:
         of_kind = np.flatnonzero(is_heard & (found.is_synthetic == (kind == "synthetic"))).tolist()
@@ -127,7 +138,13 @@ def _grouped(found: Recordings, experiment: Experiment, report: Report | None) -
                 members.setdefault(value, []).append(position)
         indexes = (grouped.index(positions, name) for name, positions in members.items())
         groups += [(index, kind) for index in indexes if len(index) >= 2]
-    return _Grouped(found, tasks, facts, groups, notes)
+    return _Grouped(found, tasks, facts, groups, notes, chosen)
+
+
+def _listed(chosen: Chosen) -> str:
+    n_trained, n_held_out = chosen.n_listed
+    held_out = f"{n_held_out} to validate on" if chosen.held_out is not None else "a share of them to validate on"
+    return f"By the lists of the recipe there are {n_trained} classes to learn from and {held_out}."
 
 
 def _heard(found: Recordings, experiment: Experiment) -> np.ndarray:
@@ -138,12 +155,14 @@ def _heard(found: Recordings, experiment: Experiment) -> np.ndarray:
     return heard & (found.is_synthetic | ~held_out(utterances, data.leave_out_speakers, experiment.train.seed))
 
 
-def _split(groups: Sequence[_Group], experiment: Experiment) -> tuple[set[str], set[str]]:
-    """Classes to train on and classes to hold out, about ``data.validation_share`` of each group."""
+def _split(grouped: _Grouped, experiment: Experiment) -> tuple[set[str], set[str]]:
+    """Classes to train on and to hold out: as they are listed, or about ``data.validation_share`` of each group."""
+    if grouped.chosen.held_out is not None and grouped.chosen.allowed is not None:
+        return set(grouped.chosen.allowed - grouped.chosen.held_out), set(grouped.chosen.held_out)
     rng = np.random.default_rng([experiment.train.seed, 1])
     held_out: set[str] = set()
     trained: set[str] = set()  # a class that two groups have is decided once, else one would train what the other tests
-    for group, _ in groups:
+    for group, _ in grouped.groups:
         names = group.classes
         free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held_out and names[i] not in trained]
         wanted = min(round(experiment.data.validation_share * len(names)), len(names) - 2)

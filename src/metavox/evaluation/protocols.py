@@ -40,6 +40,11 @@ def fitted(protocol: Protocol, index: ClassIndex) -> tuple[Protocol, str | None]
     """
     spec = protocol.spec
     if len(index) == 0:
+        if index.axis != "word":
+            axis = index.axis if isinstance(index.axis, str) else "*".join(index.axis)
+            raise InputError(
+                f"No utterance says its {axis}; add it to the rows of the manifest or choose another axis."
+            )
         raise InputError(
             "No utterance has a label, and words are told apart by their labels; add label to the rows of the "
             "manifest, or give a folder per word."
@@ -131,20 +136,21 @@ def per_episode(rows: Sequence[Row]) -> np.ndarray:
     return np.asarray([np.mean(hits[number]) for number in sorted(hits)])
 
 
-def summary(rows: Sequence[Row], protocol: Protocol, **about: Any) -> dict[str, Any]:
-    """A flat summary: mean accuracy over episodes with its interval, and with one clustered by speaker and word.
+def summary(rows: Sequence[Row], protocol: Protocol, axis: str = "word", **about: Any) -> dict[str, Any]:
+    """A flat summary: mean accuracy over episodes with its interval, and with one clustered by speaker and class.
 
     ``ci95`` says how sure the mean is over episodes of *these* recordings; ``clustered_ci95`` resamples speakers and
-    words too, and says what other people and other words might give.
+    classes too, and says what other people and other words might give. ``axis`` is what the classes were drawn along;
+    where that is the speaker, there is but one kind of cluster.
     """
     interval = mean_interval(per_episode(rows))
     values = np.asarray([row["correct"] for row in rows], np.float64)
-    words = np.asarray([row["label"] for row in rows])
-    clusters = [words]
-    if all(row["speaker"] is not None for row in rows):
+    classes = np.asarray([row["label"] for row in rows])
+    clusters = [classes]
+    if "speaker" not in axis.split("*") and all(row["speaker"] is not None for row in rows):
         clusters.append(np.asarray([row["speaker"] for row in rows]))
     clustered = cluster_bootstrap(
-        values, clusters if len(clusters) > 1 else words, seed=protocol.seed, n_resamples=2000
+        values, clusters if len(clusters) > 1 else classes, seed=protocol.seed, n_resamples=2000
     )
     spec = protocol.spec
     return {
@@ -152,7 +158,7 @@ def summary(rows: Sequence[Row], protocol: Protocol, **about: Any) -> dict[str, 
         "mean": interval.mean,
         "ci95": interval.ci95,
         "clustered_ci95": clustered.ci95,
-        "clustered_by": "word and speaker" if len(clusters) > 1 else "word",
+        "clustered_by": f"{axis} and speaker" if len(clusters) > 1 else axis,
         "n": len(rows),
         "episodes": protocol.episodes,
         "seed": protocol.seed,
@@ -160,6 +166,7 @@ def summary(rows: Sequence[Row], protocol: Protocol, **about: Any) -> dict[str, 
         "shots": spec.k_shot,
         "queries": spec.n_query,
         "speakers": spec.speakers,
+        "along": axis,
         **about,
     }
 
