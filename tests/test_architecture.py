@@ -18,7 +18,7 @@ FLOORS = [
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
     ["checkpoint", "interruption", "training_log", "transcription", "runtime", "evaluation", "training"],
-    ["benchmarking", "demo", "estimators", "serve", "cli"],
+    ["benchmarking", "comparing", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]
 """A room imports from those that stand before it. Inside a package the order is free, without a circle."""

@@ -16,6 +16,7 @@ from ..errors import InputError
 from . import (
     adapt,
     bench,
+    compare,
     data_align,
     data_check,
     data_import,
@@ -49,6 +50,7 @@ data_app.command()(data_info.info)
 data_app.command()(data_synth.synth)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
 app.command()(adapt.adapt)
