@@ -11,7 +11,7 @@ from metavox.contracts import InputError
 from metavox.learners.sequence import AUXILIARY, Look, adapted_values
 from metavox.text.symbols import Symbols
 from metavox.transcription import plans
-from metavox.transcription.models import Recognition, new_net, with_adapters
+from metavox.transcription.models import Recognition, new_net, widened
 from metavox.transcription.plans import DEFAULT_PLAN, WAYS, Way, adapted_by, way
 
 
@@ -55,7 +55,7 @@ def test_an_unknown_way_is_refused_with_those_that_there_are() -> None:
 def test_every_way_changes_what_its_patterns_name(name: str, reduction: int) -> None:
     start = base(reduction=reduction)
     tuning = WAYS[name].plan.tuning
-    whole = with_adapters(start, WAYS[name].adapter)
+    whole = widened(start, adapter=WAYS[name].adapter)
     wanted = set(adapted_values(whole.net, tuning.adapts))
     found = moved(name, start)
     if WAYS[name].from_scratch:

@@ -33,6 +33,8 @@ class RecogniserConfig(Strict):
     """Let a gate in each block of ``temporal`` hear the whole utterance; one that hears an encoding always does."""
     condition: int = Field(0, ge=0, le=512)
     """Size of the encoding of a support set that the blocks of ``temporal`` hear, 0 for none."""
+    condition_by: Literal["gate", "film"] = "gate"
+    """How they hear it: by the gate, or as a gain and a shift of each channel, which need no squeeze."""
     adapter: int = Field(0, ge=0, le=512)
     """Rank of the bottleneck behind each block of ``temporal`` that adapts alone, 0 for none."""
     dropout: float = Field(0.1, ge=0, lt=0.9)
@@ -78,7 +80,10 @@ class TaskAxisConfig(Strict):
 class LearningConfig(Strict):
     """How a recogniser is learned: jointly, and then for adapting."""
 
-    outer: Literal["joint", "fomaml", "maml", "reptile", "meta_sgd"] = "joint"
+    learner: str = ""
+    """A name of the shelf (``transcription.shelf``), which sets what makes that learner; none for what stands here."""
+    outer: Literal["joint", "masked", "fomaml", "maml", "reptile", "meta_sgd", "maml_plus_plus", "imaml"] = "joint"
+    """``masked`` learns without texts, to guess stretches of time that were blanked."""
     multi_step: bool = False
     """Judge ``maml``, ``fomaml`` and ``meta_sgd`` by the query loss after every inner step."""
     inner_steps: int = Field(3, ge=1, le=100)
@@ -86,17 +91,33 @@ class LearningConfig(Strict):
     unit_steps: bool = True
     """Take the length from the gradient of each value in inner steps, so that ``inner_lr`` means what AdamW's does."""
     adapts: tuple[str, ...] = ("*",)
-    """Patterns of the names that inner steps change."""
+    """Patterns of the names that inner steps change, those with a ``!`` in front left out."""
+    rank: int = Field(0, ge=0, le=512)
+    """Let inner steps change weights by products of this rank, 0 for whole values."""
+    encoding: Literal["none", "zero", "support"] = "none"
+    """Let inner steps change the encoding that the blocks hear, from zeros or from that of the support."""
+    anneal: tuple[float, float] = (0.3, 0.6)
+    """Shares of meta-training between which ``maml_plus_plus`` goes to second order and to judging the last step."""
+    prox: float = Field(1.0, gt=0)
+    """How strongly inner steps of ``imaml`` are held to where they began."""
+    cg_iterations: int = Field(3, ge=1, le=100)
+    """Conjugate gradients of ``imaml``."""
     share: float = Field(0.3, ge=0, le=1)
-    """Share of the steps that are meta-training, at the end; the others are joint. Without meaning for ``joint``."""
+    """Share of the steps that are meta-training, at the end, or ``masked``, at the beginning; the others are joint.
+    Without meaning for ``joint``."""
     condition_share: float = Field(0.5, ge=0, le=1)
     """Share of joint steps whose batch is of one language and hears an encoding of another part of it."""
+    masked_share: float = Field(0.3, gt=0, lt=1)
+    """Share of the frames that ``masked`` blanks, in stretches of 0.2 s."""
 
 
 class TranscriptionTrainConfig(Strict):
     """The outer loop."""
 
     steps: int = Field(12_000, ge=1)
+    budget_s: float = Field(0.0, ge=0)
+    """CPU-seconds that learning takes in place of ``steps``, 0 for steps. Schedules follow the time then, and what is
+    learned in it depends on the machine."""
     lr: float = Field(2e-3, gt=0)
     plain_share: float = Field(0.25, ge=0, le=1)
     """Share of the steps, the first ones, that hear utterances as they were recorded."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import cos, inf, pi
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,7 @@ from torch.func import functional_call
 
 from ..contracts import InputError, Output, State, Transcribed
 from ..losses import ctc_loss
+from .low_rank import factors, merged, owner
 
 Change = Callable[[Transcribed, torch.Generator], Transcribed]
 """The same texts otherwise said: by other speakers, in other rooms."""
@@ -33,7 +35,7 @@ class Tuning:
     """How a network is fine-tuned.
 
     Raises:
-        InputError: fewer than 0 steps, a share outside 0 to below 1, a step size or a batch of nothing.
+        InputError: fewer than 0 steps or ranks, a share outside 0 to below 1, a step size or a batch of nothing.
     """
 
     steps: int = 300
@@ -47,9 +49,13 @@ class Tuning:
     average: float = 0.0
     """Decay of the running mean of the values that becomes the result (Polyak and Juditsky 1992), 0 for the last."""
     adapts: tuple[str, ...] = ("*",)
-    """Patterns of the names that change."""
+    """Patterns of the names that change, those with a ``!`` in front left out."""
+    rank: int = 0
+    """Change weights by products of this rank and vectors not at all (Hu et al. 2021, LoRA), 0 for whole values."""
     condition: bool = False
     """Hear an encoding of the support set where the network has one, and adapt it too (Zintgraf et al. 2019, CAVIA)."""
+    encoding: Literal["support", "zero"] = "support"
+    """What that encoding begins with."""
     held_out: float = 0.0
     """Share of the support utterances that no step sees and that choose among ``n_looks`` moments of the way."""
     n_looks: int = 8
@@ -62,6 +68,8 @@ class Tuning:
                 f"Tuning has {self.steps} steps, holds {self.held_out:g} out and averages with {self.average:g}; give "
                 "0 or more steps and shares from 0 to below 1."
             )
+        if self.rank < 0:
+            raise InputError(f"Tuning has a rank of {self.rank}; give 0 for whole values, or 1 or more.")
         if not 0 < self.lr < inf or self.batch_frames < 1 or self.n_looks < 1:
             raise InputError(
                 f"Tuning has lr {self.lr:g}, {self.batch_frames} frames a step and {self.n_looks} looks; give a "
@@ -106,15 +114,21 @@ class FineTuned(nn.Module):
     def adapt(self, support: Transcribed) -> State:
         """The values after fine-tuning, by their names in the network; the network itself stays as it is.
 
+        Where weights change by products it is their factors, named as ``low_rank`` says. No step at all leaves the
+        encoding of the support set, where one is heard: a network that learned to listen needs no more (Garnelo et al.
+        2018, conditional neural processes; Perez et al. 2018, FiLM).
+
         With utterances held out it is those of the moment at which these were spelled best, the first where several are
         alike; that of the start is {}. How much padding the support has does not matter, to the last bit; the order of
         its utterances does, as they meet in other batches.
 
         Raises:
-            InputError: no utterance, a pattern that matches nothing, values that are not finite.
+            InputError: no utterance, a pattern that matches nothing, nothing that changes, values that are not finite.
         """
         if len(support) == 0:
             raise InputError("The support set holds no utterance; give at least one with its text.")
+        if not self.tuning.steps:
+            return self._encoded(support)
         generator = torch.Generator().manual_seed(self.tuning.seed)
         order = torch.randperm(len(support), generator=generator)
         n_out = min(round(self.tuning.held_out * len(support)), len(support) - 1)
@@ -162,7 +176,10 @@ class FineTuned(nn.Module):
     ) -> Iterator[tuple[int, float, Callable[[], State]]]:
         """After each step its number, its loss, and what would give the state there."""
         plan = self.tuning
-        start = {**adapted_values(self.net, plan.adapts), **self._encoded(support)}
+        moving = adapted_values(self.net, plan.adapts)
+        start = {**(factors(moving, plan.rank) if plan.rank else moving), **self._encoded(support)}
+        if not start:
+            raise InputError("adapts names no value and the network hears no encoding; name what changes.")
         values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
         mean = {name: value.detach().clone() for name, value in values.items()}
         optimizer = _optimizer(values, plan)
@@ -198,6 +215,8 @@ class FineTuned(nn.Module):
         """The encoding of the support set, {} where none is heard."""
         if not self.tuning.condition or getattr(self.net, "encode", None) is None:
             return {}
+        if self.tuning.encoding == "zero":
+            return {ENCODING: silence(self.net)}
         parts = batches_of(support, self.tuning.batch_frames, None)
         found = [self.net.encoding(part.inputs, part.lengths) for part in parts]  # type: ignore[operator]
         weights = torch.tensor([float(part.lengths.sum()) for part in parts])
@@ -207,8 +226,8 @@ class FineTuned(nn.Module):
         training = self.net.training
         self.net.train()
         try:
-            own = {name: value for name, value in values.items() if name != ENCODING}
-            scores = functional_call(self.net, own, (batch.inputs, batch.lengths, values.get(ENCODING), generator))
+            own, encoding = called_with(self.net, values)
+            scores = functional_call(self.net, own, (batch.inputs, batch.lengths, encoding, generator))
         finally:
             self.net.train(training)
         lengths = self.net.out_lengths(batch.lengths)  # type: ignore[operator]
@@ -226,16 +245,34 @@ def symbol_loss(scores: Float[Tensor, "B T V"], batch: Transcribed, lengths: Int
 def spelled(net: nn.Module, state: State, inputs: Tensor, lengths: Tensor) -> Output:
     """Log probabilities of a network with other values."""
     known = {name for name, _ in net.named_parameters()}
-    strange = sorted(set(state) - known - {ENCODING})
+    strange = sorted(name for name in state if owner(name) not in known and name != ENCODING)
     if strange:
         raise InputError(f"the state holds {strange[0]}, which the network has not; adapt this network anew.")
-    own = {name: value for name, value in state.items() if name != ENCODING}
-    scores = functional_call(net, own, (inputs, lengths, *([state[ENCODING]] if ENCODING in state else [])))
+    own, encoding = called_with(net, state)
+    scores = functional_call(net, own, (inputs, lengths, *([] if encoding is None else [encoding])))
     return Output(scores, net.out_lengths(lengths))  # type: ignore[operator]
 
 
+def called_with(net: nn.Module, state: State) -> tuple[State, Tensor | None]:
+    """Values of the network itself that a state comes to, and the encoding that it hears."""
+    own = {name: value for name, value in state.items() if name != ENCODING}
+    return merged(dict(net.named_parameters()), own), state.get(ENCODING)
+
+
+def silence(net: nn.Module) -> Tensor:
+    """An encoding of zeros, as that of a support set that tells nothing.
+
+    Raises:
+        InputError: a network that hears no encoding.
+    """
+    encode = getattr(net, "encode", None)
+    if not isinstance(encode, nn.Linear):
+        raise InputError("An encoding is to be heard and recogniser.condition is 0; set a size for it.")
+    return encode.weight.detach().new_zeros(encode.out_features)
+
+
 def adapted_values(net: nn.Module, patterns: Sequence[str]) -> State:
-    """The parameters that patterns name, without those that only training needs.
+    """The parameters that patterns name, without those that only training needs; ``!PATTERN`` takes some out again.
 
     Raises:
         InputError: a pattern that matches none.
@@ -246,9 +283,11 @@ def adapted_values(net: nn.Module, patterns: Sequence[str]) -> State:
         if not any(fnmatchcase(name, pattern) for pattern in AUXILIARY)
     }
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in known):
             raise InputError(f"adapts names {pattern!r}, which matches none of {len(known)} values of the network.")
-    return {name: value for name, value in known.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    out = tuple(pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!"))
+    found = {name: value for name, value in known.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    return {name: value for name, value in found.items() if not any(fnmatchcase(name, pattern) for pattern in out)}
 
 
 def taken(batch: Transcribed, rows: Int[Tensor, " b"]) -> Transcribed:

@@ -99,8 +99,8 @@ class MetaLearning:
     ``meta_sgd`` learns a step size for each value beside the network (Li et al. 2017, one for a tensor and a step, as
     Antoniou et al. 2019): they stand in ``step_sizes`` and get gradients of their own. Like ``fomaml`` it is of first
     order: the slope that a step goes down is a constant to the steps before it. ``maml_plus_plus`` learns them too, and
-    what it asks for follows ``progress`` (Antoniou et al. 2019). ``imaml`` asks for the gradient at the end of the inner
-    loop, whatever led there (Rajeswaran et al. 2019). Values that only training needs stay as they are in all of them.
+    what it asks for follows ``progress`` (Antoniou et al. 2019). ``imaml`` asks for the gradient at the end of the
+    inner loop, whatever led there (Rajeswaran et al. 2019). Values that only training needs stay as they are in all.
 
     Raises:
         InputError: an unknown outer rule, a pattern that matches nothing, nothing that changes, or Reptile where what

@@ -63,9 +63,9 @@ class Recogniser(nn.Module):
     def _block(config: RecogniserConfig) -> nn.Module:
         if config.body == "conformer":
             return ConformerBlock(config.channels, config.heads, config.kernel)
-        return TemporalBlock(
-            config.channels, config.kernel, config.condition, config.adapter, config.squeeze or config.condition > 0
-        )
+        film = config.condition_by == "film"
+        squeeze = config.squeeze or (config.condition > 0 and not film)
+        return TemporalBlock(config.channels, config.kernel, config.condition, config.adapter, squeeze, film)
 
     @property
     def frame_s(self) -> float:
@@ -130,9 +130,13 @@ class Recogniser(nn.Module):
 
     def spell(self, hidden: Float[Tensor, "B C T"]) -> Float[Tensor, "B T2 V"]:
         """Log probabilities of symbols for what the body gives."""
+        return self.head(self.before_head(hidden)).log_softmax(-1)
+
+    def before_head(self, hidden: Float[Tensor, "B C T"]) -> Float[Tensor, "B T2 D2"]:
+        """What the head reads of what the body gives."""
         with self._precision(hidden):
             frames = self._spread(functional.gelu(self.widen(self.norm(hidden).transpose(1, 2))))
-        return self.head(frames.to(self.head.weight.dtype)).log_softmax(-1)
+        return frames.to(self.head.weight.dtype)
 
     def encoding(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> Float[Tensor, " E"]:
         """What a support set sounds like: the mean over its frames of the middle of the body, which hears none itself.

@@ -3,8 +3,9 @@
 Dense convolutions are what a CPU multiplies fastest, so a step of training costs less than with depthwise ones of as
 many weights. Each block sees the moment through a convolution and, where asked, the utterance through a squeeze of all
 its frames (Hu et al. 2018; ContextNet, Han et al. 2020), which tells it the speaker and the channel; an encoding of a
-support set speaks through the same gate. Where few corpora are heard, what tells the channel tells the corpus: without
-the squeeze a network goes over to unheard languages better.
+support set speaks through the same gate, or as a gain and a shift of each channel (Perez et al. 2018, FiLM), which need
+no squeeze. Where few corpora are heard, what tells the channel tells the corpus: without the squeeze a network goes
+over to unheard languages better.
 """
 
 import torch
@@ -49,11 +50,21 @@ class TemporalBlock(nn.Module):
 
     Args:
         squeeze: let a gate hear the mean of the utterance's frames; else each channel has a gain.
-        condition: size of the encoding of a support set that the gate hears too, 0 for none.
+        condition: size of the encoding of a support set that is heard too, 0 for none.
         adapter: rank of the bottleneck behind the block, 0 for none.
+        film: hear the encoding as a gain and a shift of what the convolution gives, which an encoding of zeros leaves
+            alone; else the gate hears it.
     """
 
-    def __init__(self, channels: int, kernel: int, condition: int = 0, adapter: int = 0, squeeze: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        condition: int = 0,
+        adapter: int = 0,
+        squeeze: bool = True,
+        film: bool = False,
+    ) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
         self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
@@ -61,7 +72,8 @@ class TemporalBlock(nn.Module):
         self.squeeze = nn.Linear(channels, n_squeezed) if squeeze else None
         self.excite = nn.Linear(n_squeezed, channels) if squeeze else None
         self.gain = None if squeeze else nn.Parameter(torch.full((channels,), 0.5))
-        self.condition = nn.Linear(condition, max(1, channels // _SQUEEZE), bias=False) if condition else None
+        self.condition = nn.Linear(condition, 2 * channels if film else n_squeezed, bias=False) if condition else None
+        self.film = film
         self.adapter = Adapter(channels, adapter) if adapter else None
 
     def forward(
@@ -73,6 +85,9 @@ class TemporalBlock(nn.Module):
     ) -> Float[Tensor, "B C T"]:
         """``kept`` drops whole channels in training; what is left is scaled up."""
         hidden = self.conv(functional.gelu(self.norm(x)))
+        if self.film and self.condition is not None and encoding is not None:
+            gain, shift = self.condition(encoding).chunk(2)
+            hidden = hidden * (1 + gain[:, None]) + shift[:, None]
         gate = self._gate(hidden, mask, encoding)
         if kept is not None:
             gate = gate * kept / kept.to(gate.dtype).mean().clamp_min(1e-3)
@@ -88,6 +103,6 @@ class TemporalBlock(nn.Module):
             assert self.gain is not None
             return self.gain.to(hidden.dtype).expand(hidden.shape[:2])
         squeezed = self.squeeze((hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True))
-        if self.condition is not None and encoding is not None:
+        if self.condition is not None and encoding is not None and not self.film:
             squeezed = squeezed + self.condition(encoding)
         return torch.sigmoid(self.excite(functional.gelu(squeezed)))

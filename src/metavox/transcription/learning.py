@@ -4,38 +4,38 @@ Task selection is ``data.spoken``, initialisation ``start``, learning ``learn``;
 ``adapting`` and ``evaluation.transcription``.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import Tensor
 
 from ..augment.speech import change_speech
-from ..checkpoint import read_tensors, write_tensors, write_text
+from ..checkpoint import write_text
 from ..config.transcription import TranscriptionExperiment
 from ..contracts import FrontEnd, InputError, Transcribed
 from ..data.spoken import Spoken
 from ..interruption import until_interrupted
+from ..learners.self_supervised import Masking, masked_gradient
 from ..learners.sequence import Change
-from ..learners.sequence_outer import META, MetaLearning, SequenceGrads, joint_gradient
+from ..learners.sequence_outer import MetaLearning, SequenceGrads, joint_gradient
 from ..metrics import cer
-from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL
 from ..training_log import TrainingLog
-from .models import Recognition, load_recogniser, new_net, save_recogniser
+from .models import Recognition, load_recogniser, new_net, save_recogniser, widened
+from .trainer import Trainer, apply, meta_of, restore_trainer, save_trainer, trainer_of
+from .trainer import step_size as step_size
 
 MAX_SKIPPED = 20
 """Steps in a row whose gradient is not finite before training stops."""
-_STEP_SIZE_LR = 0.02
-"""Step size of what is learned as a logarithm: the step sizes of the inner loop."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,16 @@ class Progress:
     cer: float | None
 
 
-@dataclass
-class Trainer:
-    """Everything that changes while learning; saved and restored as one file."""
-
-    net: Recogniser
-    optimizer: torch.optim.AdamW
-    sizes: dict[str, Tensor] = field(default_factory=dict)
-    """Learned step sizes, as logarithms."""
-    step: int = 0
-    cer: float | None = None
-    cpu_s: float = 0.0
-    skipped: int = 0
-
-
 # ------------------------------------------------------------------------------------------------- 2. initialisation
 
 
 def start(experiment: TranscriptionExperiment, spoken: Spoken) -> Recogniser:
-    """A network with seeded weights, or those of ``train.init``."""
+    """A network with seeded weights, or those of ``train.init``, with adapters and ears for an encoding that it may
+    lack; these begin without effect, and how an encoding is heard is for the initialisation to say.
+
+    Raises:
+        InputError: an initialisation that is no recogniser, or of another shape.
+    """
     train = experiment.train
     config = experiment.recogniser.model_copy(
         update={"n_symbols": UNIVERSAL.size, "n_phones": len(spoken.phones) + 1 if spoken.phones else 0}
@@ -74,6 +65,11 @@ def start(experiment: TranscriptionExperiment, spoken: Spoken) -> Recogniser:
     net = new_net(config, train.seed)
     if train.init:
         found = load_recogniser(train.init)
+        new = {name: getattr(config, name) for name in ("adapter", "condition") if not getattr(found.net.config, name)}
+        found = widened(found, **new)
+        if new.get("condition"):
+            config = config.model_copy(update={"condition_by": found.net.config.condition_by})
+            net = new_net(config, train.seed)
         own, theirs = (one.model_copy(update={"dropout": 0.0}) for one in (config, found.net.config))
         if own != theirs or found.phones != spoken.phones or found.symbols != UNIVERSAL:
             raise InputError(
@@ -108,22 +104,22 @@ def learn(
         KeyboardInterrupt: after the checkpoint was written.
     """
     check_out(experiment, out, resume=resume)
-    trainer = _trainer(experiment, start(experiment, spoken))
-    train, meta = experiment.train, _meta(experiment, trainer)
+    trainer = trainer_of(experiment, start(experiment, spoken))
+    train, meta = experiment.train, meta_of(experiment, trainer.net)
     if meta is not None or experiment.recogniser.condition:
         spoken.require_tasks()
     if resume:
-        _restore(trainer, out)
+        restore_trainer(trainer, out)
     else:
         _claim(experiment, out)
     log, skipped_in_a_row = TrainingLog(out, trainer.step), 0
     steps = _steps(experiment, spoken, trainer, meta)
     trainer.net.train()
     try:
-        for _ in until_interrupted(lambda: trainer.step < train.steps):
+        for _ in until_interrupted(lambda: trainer.at(train) < train.steps):
             started = time.process_time()
             grads = next(steps)
-            applied = _apply(trainer, grads, experiment)
+            applied = apply(trainer, grads, experiment)
             trainer.step += 1
             skipped_in_a_row = 0 if applied else skipped_in_a_row + 1
             if skipped_in_a_row >= MAX_SKIPPED:
@@ -131,16 +127,18 @@ def learn(
                     f"{MAX_SKIPPED} steps in a row had a gradient that is not finite, up to step {trainer.step}; train "
                     "anew with a lower train.lr or learning.inner_lr and another --out."
                 )
-            last = trainer.step == train.steps
-            if trainer.step % train.validate_every == 0 or last:
-                trainer.cer = validate(trainer.net, spoken)
             trainer.cpu_s += time.process_time() - started
+            last = trainer.at(train) >= train.steps
+            if trainer.step % train.validate_every == 0 or last:
+                started = time.process_time()
+                trainer.cer = validate(trainer.net, spoken)
+                trainer.cpu_s += time.process_time() - started
             _note(trainer, grads, log, train.report_every, report, train.steps)
             if trainer.step % train.checkpoint_every == 0 or last:
-                _save(trainer, out)
+                save_trainer(trainer, out)
     finally:
         trainer.net.eval().training_dtype = torch.float32
-        _save(trainer, out)
+        save_trainer(trainer, out)
         about = _about(experiment, spoken, trainer)
         found = Recognition(trainer.net, UNIVERSAL, out.name, "", about, spoken.phones)
         found = save_recogniser(out, found)
@@ -153,16 +151,18 @@ def _steps(
 ) -> Iterator[SequenceGrads]:
     """The gradient of each step from where the trainer stands; every step has a generator of its own."""
     train, learning = experiment.train, experiment.learning
+    n_masked = round(learning.share * train.steps) if trainer.guess is not None else 0
     first_meta = train.steps if meta is None else round((1 - learning.share) * train.steps)
     rounds: Iterator[np.ndarray] | None = None
     while True:
-        seed = [train.seed, trainer.step, 7]
-        rng = np.random.default_rng(seed)
+        at = trainer.at(train)
+        rng = np.random.default_rng([train.seed, trainer.step, 7])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        heard_as_is = trainer.step < train.plain_share * train.steps
+        heard_as_is = at < train.plain_share * train.steps
         change = _unchanged if heard_as_is else changing(experiment, spoken.sentences.bank.front_end)
-        if meta is not None and trainer.step >= first_meta:
+        if meta is not None and at >= first_meta:
             meta.step_sizes = {name: value.detach().exp() for name, value in trainer.sizes.items()}
+            meta.progress((at - first_meta) / max(1, train.steps - first_meta))
             episodes = [_episode(spoken, experiment, change, rng, generator) for _ in range(experiment.tasks.batch)]
             yield meta.gradient(episodes)
             continue
@@ -171,7 +171,10 @@ def _steps(
             for _ in range(trainer.step % _ROUND):
                 next(rounds)
         positions = next(rounds)
-        if experiment.recogniser.condition and rng.random() < learning.condition_share:
+        if at < n_masked:
+            batch = change(spoken.sentences.batch(positions, experiment.recogniser.front_end), generator)
+            yield _masked(trainer, batch, Masking(learning.masked_share), generator)
+        elif experiment.recogniser.condition and rng.random() < learning.condition_share:
             yield _conditioned(spoken, experiment, trainer.net, change, rng, generator)
         else:
             batch = change(spoken.sentences.batch(positions, experiment.recogniser.front_end), generator)
@@ -236,6 +239,18 @@ def _conditioned(
     return joint_gradient(net, query, None, 0.0, generator, encoding)
 
 
+def _masked(trainer: Trainer, batch: Transcribed, masking: Masking, generator: torch.Generator) -> SequenceGrads:
+    """A step that guesses what was blanked from the body's frames around it; no text is looked at."""
+    net, guess = trainer.net, trainer.guess
+    assert guess is not None
+
+    def body(inputs: Tensor, lengths: Tensor) -> Tensor:
+        return net.hidden(inputs, lengths, None, generator)[0].transpose(1, 2)
+
+    grads, loss = masked_gradient(trainer.parameters, body, guess, batch.inputs, batch.lengths, masking, generator)
+    return SequenceGrads(grads, loss)
+
+
 def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
     """Character error over the utterances that no step sees; None where there are none."""
     positions = spoken.held_out
@@ -255,59 +270,6 @@ def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
     return float(cer(said, heard).rate)
 
 
-# --------------------------------------------------------------------------------------------------- the optimizer
-
-
-def _trainer(experiment: TranscriptionExperiment, net: Recogniser) -> Trainer:
-    train, learning = experiment.train, experiment.learning
-    net.training_dtype = training_dtype(train.precision)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=train.lr, betas=(0.9, 0.98), weight_decay=train.weight_decay)
-    trainer = Trainer(net, optimizer)
-    if learning.outer == "meta_sgd":
-        meta = MetaLearning(net, "meta_sgd", learning.inner_steps, learning.inner_lr, learning.adapts)
-        trainer.sizes = {name: value.log().requires_grad_() for name, value in meta.step_sizes.items()}
-        optimizer.add_param_group({"params": list(trainer.sizes.values()), "weight_decay": 0.0})
-    return trainer
-
-
-def _meta(experiment: TranscriptionExperiment, trainer: Trainer) -> MetaLearning | None:
-    learning = experiment.learning
-    if learning.outer not in META:
-        return None
-    return MetaLearning(
-        trainer.net, learning.outer, learning.inner_steps, learning.inner_lr, learning.adapts,
-        multi_step=learning.multi_step, unit=learning.unit_steps,
-    )  # fmt: skip
-
-
-def step_size(experiment: TranscriptionExperiment, step: int) -> float:
-    """Linear warm-up, then a cosine down to a fiftieth of ``train.lr``."""
-    train = experiment.train
-    done = max(0.0, (step - train.warmup) / max(1, train.steps - train.warmup))
-    return train.lr * min(1.0, (step + 1) / max(1, train.warmup)) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
-
-
-def _apply(trainer: Trainer, grads: SequenceGrads, experiment: TranscriptionExperiment) -> bool:
-    """One optimizer step with a clipped gradient; False where it is not finite, and nothing moved."""
-    parameters = dict(trainer.net.named_parameters())
-    own = {name: grads.values[name] for name in grads.values if name in parameters}
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad.float()) for grad in own.values()]))
-    sound = all(bool(grads.values[name].isfinite().all()) for name in trainer.sizes if name in grads.values)
-    if not sound or not bool(torch.isfinite(norm)):
-        trainer.skipped += 1
-        return False
-    scale = min(1.0, experiment.train.clip / (float(norm) + 1e-12))
-    for name, value in parameters.items():
-        value.grad = own[name] * scale if name in own else None
-    for name, size in trainer.sizes.items():  # the gradient of a logarithm
-        size.grad = grads.values[name] * size.detach().exp() if name in grads.values else None
-    lr = step_size(experiment, trainer.step)
-    for index, group in enumerate(trainer.optimizer.param_groups):
-        group["lr"] = lr if index == 0 else _STEP_SIZE_LR
-    trainer.optimizer.step()
-    return True
-
-
 # --------------------------------------------------------------------------------------------- keeping and going on
 
 
@@ -321,7 +283,11 @@ def check_out(experiment: TranscriptionExperiment, out: Path, *, resume: bool = 
         theirs = yaml.safe_load((out / "experiment.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         raise InputError(f"{out} holds no training to resume; leave --resume away to start one.") from None
-    if theirs != experiment.model_dump(mode="json"):
+    try:
+        same = TranscriptionExperiment.model_validate(theirs) == experiment  # keys that are newer have their defaults
+    except ValidationError:
+        same = False
+    if not same:
         raise InputError(f"{out} was trained with another recipe; resume with the same one.")
 
 
@@ -329,40 +295,6 @@ def _claim(experiment: TranscriptionExperiment, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text(out / "experiment.yaml", text)
-
-
-def _save(trainer: Trainer, out: Path) -> None:
-    tensors = {f"value/{name}": value for name, value in trainer.net.state_dict().items()}
-    named: dict[str, Tensor] = {**dict(trainer.net.named_parameters()), **trainer.sizes}
-    for name, value in named.items():
-        for key, moment in trainer.optimizer.state.get(value, {}).items():
-            tensors[f"{key}/{name}"] = torch.as_tensor(moment)
-    tensors |= {f"size/{name}": value for name, value in trainer.sizes.items()}
-    known = math.nan if trainer.cer is None else trainer.cer
-    tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
-    write_tensors(out / "trainer.safetensors", tensors)
-
-
-def _restore(trainer: Trainer, out: Path) -> None:
-    if not (out / "trainer.safetensors").exists():
-        return  # it was stopped before its first checkpoint
-    tensors = read_tensors(out / "trainer.safetensors")
-    try:
-        step, skipped, cpu_s, known = tensors.pop("trainer").tolist()
-        trainer.net.load_state_dict({name: tensors[f"value/{name}"] for name in trainer.net.state_dict()})
-        with torch.no_grad():
-            for name, value in trainer.sizes.items():
-                value.copy_(tensors[f"size/{name}"])
-        named: dict[str, Tensor] = {**dict(trainer.net.named_parameters()), **trainer.sizes}
-        for name, value in named.items():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            moments = {key: tensors[f"{key}/{name}"] for key in keys if f"{key}/{name}" in tensors}
-            if moments:
-                trainer.optimizer.state[value] = moments
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
-    trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
-    trainer.cer = None if math.isnan(known) else known
 
 
 def _note(

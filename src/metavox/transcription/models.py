@@ -238,16 +238,31 @@ def adapted(
     )  # fmt: skip
 
 
-def with_adapters(base: Recognition, rank: int) -> Recognition:
-    """The base with a bottleneck of ``rank`` behind each block, which changes nothing yet.
+def widened(base: Recognition, adapter: int = 0, condition: int = 0) -> Recognition:
+    """The base with bottlenecks behind its blocks (Houlsby et al. 2019), or blocks that hear an encoding of a support
+    set; 0 leaves either as it is. It spells as before, to the bit: new bottlenecks give zeros, and so does the layer
+    that makes the encoding. A base with a squeeze hears by its gates, another by gains and shifts.
 
     Raises:
-        InputError: a conformer, whose blocks have none.
+        InputError: a base that has either in another size, or a conformer, whose blocks have none.
     """
-    if rank == base.net.config.adapter:
+    own = base.net.config
+    found: dict[str, Any] = {"adapter": adapter or own.adapter, "condition": condition or own.condition}
+    for name, size in found.items():
+        if getattr(own, name) not in (0, size):
+            raise InputError(
+                f"recogniser.{name} is {size} and that of {base.name} is {getattr(own, name)}; ask for the same or for "
+                "0, which keeps it."
+            )
+    if found == {"adapter": own.adapter, "condition": own.condition}:
         return base
-    net = new_net(base.net.config.model_copy(update={"adapter": rank}))
-    net.load_state_dict(base.net.state_dict(), strict=False)
+    if not own.condition:
+        found["condition_by"] = "gate" if own.squeeze else "film"
+    net = new_net(own.model_copy(update=found))
+    known = base.net.state_dict()
+    new = {name: value for name, value in net.state_dict().items() if name not in known}
+    new |= {name: torch.zeros_like(value) for name, value in new.items() if name.startswith("encode.")}
+    net.load_state_dict({**known, **new})
     return replace(base, net=net)
 
 
@@ -280,6 +295,7 @@ def save_adapted(folder: Path, recognition: Recognition) -> None:
         "base_relative": os.path.relpath(base.folder.resolve(), folder.resolve()) if base.folder else None,
         "symbols": recognition.symbols.to_json(),
         "adapter": recognition.net.config.adapter,
+        "condition": recognition.net.config.condition,
         "spelling": None if spelling is None else asdict(spelling.search),
         "report": dict(recognition.report),
     }
@@ -300,6 +316,7 @@ class _AdaptedDocument(BaseModel):
     base_relative: str | None = None
     symbols: dict[str, Any]
     adapter: int = 0
+    condition: int = 0
     spelling: Search | None = None
     report: dict[str, Any] = {}
 
@@ -307,7 +324,7 @@ class _AdaptedDocument(BaseModel):
 def _load_adapted(folder: Path) -> Recognition:
     document = read_document(folder / "adapted.json", "adapted recogniser")
     found = validated(_AdaptedDocument, document, str(folder / "adapted.json"))
-    base = with_adapters(_base_of(folder, found), found.adapter)
+    base = widened(_base_of(folder, found), found.adapter, found.condition)
     symbols = Symbols.from_json(found.symbols)
     tensors = read_tensors(folder / "part.safetensors")
     encoding = tensors.pop(ENCODING, None)

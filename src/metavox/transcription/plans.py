@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ..contracts import InputError, Transcribed
 from ..learners.sequence import Look, Tuning
 from .adapting import Plan, adapt, spelling_of, texts_of
-from .models import Recognition, adapted, new_net, with_adapters
+from .models import Recognition, adapted, new_net, widened
 from .spelling import Search
 
 DEFAULT_PLAN = "metavox"
@@ -69,7 +69,7 @@ def adapted_by(
     chosen = way(name)
     plan = replace(chosen.plan, tuning=replace(chosen.plan.tuning, seed=seed))
     if chosen.adapter:
-        base = with_adapters(base, chosen.adapter)
+        base = widened(base, adapter=chosen.adapter)
     if chosen.from_scratch:
         base = replace(base, net=new_net(base.net.config, seed))
     state = adapt(base, support, plan, watch)
