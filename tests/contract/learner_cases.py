@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from gradient_cases import CASES as BY_GRADIENT
+from metric_cases import CASES as BY_METRIC
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,10 +26,7 @@ def small(name: str, **learner: Any) -> ModelConfig:
 
 
 CASES = {
-    "prototypes-soft": small("prototypes", match="soft"),
-    "prototypes-dtw": small("prototypes", match="dtw"),
-    "prototypes-pooled": small("prototypes", match="pooled"),
-    **{name: SMALL.model_copy(update={"learner": learner}) for name, learner in BY_GRADIENT.items()},
+    **{name: SMALL.model_copy(update={"learner": learner}) for name, learner in (BY_METRIC | BY_GRADIENT).items()},
     "joint": small("joint", inner_steps=3, n_base_classes=7),
     "linear_probe": small("linear_probe", n_base_classes=7),
     "simpleshot-none": small("simpleshot", centring="none"),
@@ -39,7 +37,7 @@ CASES = {
     "scratch": small("scratch", inner_steps=6, inner_lr=1e-2),
 }
 GRADIENT = [name for name in CASES if isinstance(build(CASES[name]), GradientLearner)]
-ENROLLABLE = [name for name in CASES if name.startswith(("prototypes", "dtw"))]
+ENROLLABLE = [name for name in CASES if name in BY_METRIC and name != "film"] + ["dtw"]
 TOLERANCE = 1e-5
 
 N_CLASSES = 4

@@ -28,8 +28,11 @@ from metavox.checkpoint import build, read_tensors, write_tensors
 from metavox.contracts import Batch, Encoder, Enrollable, Learner
 from metavox.engine import UpdateRule
 from metavox.learners.baselines import NearestMean
+from metavox.learners.film import Film
 from metavox.learners.gradient import GradientLearner
+from metavox.learners.metric import Prototypes
 from metavox.learners.presets import BASELINES, LEARNERS
+from metavox.learners.support_set import SupportSet
 from metavox.losses import cross_entropy
 from metavox.nets.heads import prototype_head
 
@@ -130,8 +133,11 @@ def test_a_state_holds_adapted_values_only(learner: Any) -> None:
     with torch.no_grad():
         names = set(learner.adapt(support_of(learner)))
     body = {name for name, _ in learner.encoder.named_parameters()}
-    if isinstance(learner, Enrollable):
+    if isinstance(learner, Prototypes):
         assert names == {"takes", "lengths", "labels", "within"}
+    elif isinstance(learner, SupportSet | Film):
+        assert names - {"context"} == {"takes", "labels", "counts"}
+        assert ("context" in names) == isinstance(learner, Film)
     elif isinstance(learner, NearestMean):
         assert names == {"means"}
     else:

@@ -57,6 +57,12 @@ class LearnerConfig(Strict):
     tracts: tuple[Annotated[float, Field(ge=0.7, le=1.4)], ...] = (0.9, 1.1)
     """Lengths of other vocal tracts, relative to the speaker's, in which a take is remembered too; () for none. A query
     is compared with the one that suits it best."""
+    scale: float = Field(15.0, gt=0)
+    """What similarities of learners that compare vectors are multiplied with before training, which goes on from there.
+    ``prototypes`` has its own."""
+    width: int = Field(64, ge=1, le=4096)
+    """Hidden units of what is learned beside the encoder to compare, or to hear a support set: ``relation``,
+    ``open_prototypes`` and all conditioned learners."""
     inner_steps: int = Field(5, ge=0, le=1000)
     inner_lr: float = Field(0.05, ge=0)
     adapts: Literal["all", "head", "body", "adapters", "lora", "context"] | tuple[str, ...] = "all"

@@ -1,15 +1,23 @@
 """The shelf of learners that compare: with what is enrolled, through an encoder that stays as it is."""
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from ..config import LearnerConfig
 from ..contracts import Encoder
+from ..nets import comparing
+from ..nets.cross_attention import CrossTransformer
 from ..nets.views import tracts
+from .classifier import N_SEGMENTS
 from .metric import Prototypes
-from .outer import leave_one_out
-from .preset import Preset
+from .outer import leave_one_out, open_set
+from .preset import Preset, Range
+from .support_set import SupportSet
+
+N_MOMENTS = 32
+"""Moments of a clip that are compared by attention: all that the usual encoder gives of the usual window."""
 
 
 def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
@@ -17,8 +25,57 @@ def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts))
 
 
+def protonet(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """As published: one vector a clip, squared Euclidean distances to class means."""
+    return SupportSet(encoder, comparing.Euclidean(N_SEGMENTS), config.scale)
+
+
+def matching(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """Attention over the takes by cosine.
+
+    Without full-context embeddings: they read the support set as a sequence, and here the order of takes must not
+    matter.
+    """
+    return SupportSet(encoder, comparing.Attention(), config.scale)
+
+
+def relation(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """A learned comparator."""
+    return SupportSet(encoder, comparing.Relation(encoder.dim, N_SEGMENTS, config.width), config.scale)
+
+
+def gaussian(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """A posterior predictive density for each class."""
+    return SupportSet(encoder, comparing.Gaussian(N_SEGMENTS * encoder.dim), config.scale)
+
+
+def open_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """Class means beside a generated dummy, which unknown words go to."""
+    return SupportSet(encoder, comparing.Dummy(N_SEGMENTS * encoder.dim, N_SEGMENTS, config.width), config.scale)
+
+
+def crosstransformer(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """A prototype for each moment of the query."""
+    return SupportSet(encoder, CrossTransformer(encoder.dim, N_MOMENTS), config.scale, N_MOMENTS)
+
+
+SCALE: dict[str, Range | tuple[Any, ...]] = {"scale": Range(3.0, 60.0)}
+WIDTH: dict[str, Range | tuple[Any, ...]] = {"width": (32, 64, 128, 256)}
+
 BY_METRIC = {
     "prototypes": Preset(
         prototypes, leave_one_out, "metric", "Snell et al. 2017, with dynamic time warping (Sakoe and Chiba 1978)"
+    ),
+    "protonet": Preset(protonet, leave_one_out, "metric", "Snell et al. 2017, Prototypical networks", search=SCALE),
+    "matching": Preset(matching, leave_one_out, "metric", "Vinyals et al. 2016, Matching networks", search=SCALE),
+    "relation": Preset(
+        relation, leave_one_out, "metric", "Sung et al. 2018, Relation networks", search={**SCALE, **WIDTH}
+    ),
+    "gaussian": Preset(gaussian, leave_one_out, "metric", "Banayeeanzade et al. 2021, GeMCL", search=SCALE),
+    "open_prototypes": Preset(
+        open_prototypes, open_set, "metric", "Kim et al. 2022, D-ProtoNets", search={**SCALE, **WIDTH}
+    ),
+    "crosstransformer": Preset(
+        crosstransformer, leave_one_out, "metric", "Doersch et al. 2020; TRX, Perrett et al. 2021", search=SCALE
     ),
 }

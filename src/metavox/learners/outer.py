@@ -4,16 +4,18 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import log, nan
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ..contracts import Batch, Episode, Grads, Output, Task
+from ..contracts import Batch, Episode, Grads, InputError, Output, Task
 from .classifier import JointClassifier
 from .gradient import GradientLearner
 from .metric import Prototypes
+from .support_set import SupportSet
 
 
 def query_loss(learner: nn.Module, task: Task, episodes: Sequence[Episode]) -> Grads:
@@ -46,8 +48,8 @@ def meta_gradient(learner: GradientLearner, task: Task, episodes: Sequence[Episo
     return Grads(values, metrics, tuple(float(loss) for loss in losses), guessing)
 
 
-def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) -> Grads:
-    """Every clip of an episode is a query of the support without it; for prototypes.
+def leave_one_out(learner: Prototypes | SupportSet, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Every clip of an episode is a query of the support without it; for learners that remember takes.
 
     The same scores as ``adapt`` and ``predict`` give on each of these splits (a test holds them together), for one
     pass through the encoder and twice the queries of a fixed split.
@@ -56,6 +58,27 @@ def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) 
     def forward(episode: Episode) -> tuple[Output, Batch]:
         batch = joined(episode)
         return Output(learner.score_each(batch)), batch
+
+    return _mean_gradient(learner, task, episodes, forward)
+
+
+def open_set(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """As ``leave_one_out``, with the last third of the classes of each episode unknown (Kim et al. 2022, section 2.2).
+
+    A score of 0 stands for refusing, the right answer to a clip of a class that was taken out. Classes are drawn in
+    random order, so that each is taken out now and again.
+
+    Raises:
+        InputError: an episode with a single class.
+    """
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        if batch.n_classes < 2:
+            raise InputError("a task has 1 class and none to take out; draw episodes.ways of 2 or more.")
+        n_known = batch.n_classes - max(1, batch.n_classes // 3)
+        scores = functional.pad(learner.score_each(batch, n_known), (0, 1))
+        return Output(scores), replace(batch, labels=batch.labels.clamp_max(n_known), n_classes=n_known + 1)
 
     return _mean_gradient(learner, task, episodes, forward)
 

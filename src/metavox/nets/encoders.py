@@ -65,6 +65,8 @@ class FusedEncoder(nn.Module):
                 )
         self.cepstra = MfccEncoder(config, front_end) if config.cepstra else None
         self.dim = config.dim + (self.cepstra.dim if self.cepstra else 0)
+        self.condition = config.condition
+        """Size of the context that ``forward`` may be given, 0 for none."""
 
     def forward(
         self,
