@@ -145,7 +145,7 @@ def test_speakers_are_told_apart_when_asked(ask: Callable[..., tuple[int, str, s
 
 def test_only_the_listed_classes_are_drawn(ask: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("\n".join(sounds.WORDS[1:4]))
-    status, out, err = ask("--classes", "test.txt", "--rows", "rows.jsonl")
+    status, _, err = ask("--classes", "test.txt", "--rows", "rows.jsonl")
     assert status == 0, err
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert {row["label"] for row in rows} == {f"xx:{word}" for word in sounds.WORDS[1:4]}

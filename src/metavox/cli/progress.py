@@ -21,7 +21,7 @@ def bars() -> Iterator[Callable[..., None]]:
     known: dict[str, Any] = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
-        def report(what: str, done: int, total: int, note: str = "") -> None:
+        def report(what: str, done: int, total: int | None, note: str = "") -> None:
             if what not in known:
                 known[what] = progress.add_task(what, total=total, note=note)
             progress.update(known[what], completed=done, total=total, note=note)
