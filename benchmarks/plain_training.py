@@ -60,7 +60,7 @@ class ProtoNet(nn.Module):
 
 
 def learn2learn_loop(learner: GradientLearner, task: Task, episodes: Sequence[Episode]) -> Grads:
-    """First-order MAML as ``examples/vision/maml_omniglot.py`` has it, with the head of Proto-MAML.
+    """First-order Proto-MAML: ``examples/vision/maml_omniglot.py`` with a head of class means.
 
     The head comes from the weights that are learned and not from those of the clone, so that an inner gradient is that
     of the loss in encoder and head, each alone, while the outer one reaches the encoder through the prototypes.

@@ -4,9 +4,9 @@
     python benchmarks/time_to_accuracy.py --steps 30 --every 10 --validation-episodes 4 --json /tmp/try.json \\
         --folder /tmp/try
 
-The recipe is ``recipes/commands.yaml`` with first-order MAML, and a second time with the learner that it names. Data,
-episodes, augmentation, initial weights, optimizer, clipping, step sizes and validation episodes are the same for all
-sides; only the outer rule and the precision differ. The sides of a seed take their steps in turn in one process, so
+The recipe is ``recipes/commands.yaml`` with first-order Proto-MAML, and a second time with the learner that it names.
+Data, episodes, augmentation, initial weights, optimizer, clipping, step sizes and validation episodes are the same for
+all sides; only the outer rule and the precision differ. The sides of a seed take their steps in turn in one process, so
 that the load of the machine meets all alike. Validation is not counted, setting up is. A part that is done is not done
 again.
 """
@@ -44,7 +44,7 @@ from metavox.training import Trainer, _outer_step, as_episode, initialise, train
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "commands.yaml"
 OURS, FLOAT32 = "metavox", "metavox_float32"
-KINDS = {"first_order": "fomaml", "prototypes": "prototypes"}
+KINDS = {"first_order": "fo_proto_maml", "prototypes": "prototypes"}
 DRAWN_EVERY = 5
 """Outer steps between those whose episodes are also drawn from the files."""
 AIMS = {PEER: 0.8, ON_THE_FLY: 0.5}

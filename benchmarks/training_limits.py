@@ -1,4 +1,4 @@
-"""What an outer step of first-order MAML takes on a command encoder, by what computes it, and what the machine gives.
+"""What an outer step of first-order Proto-MAML takes on a command encoder, by what computes it, and the machine.
 
 The third part of ``benchmarks/time_to_accuracy.py``.
 """

@@ -493,3 +493,15 @@ def test_views_and_shared_tensors_can_be_saved(tmp_path: Path) -> None:
     found = read_tensors(tmp_path / "file")
     assert torch.equal(found["turned"], whole.T)
     assert torch.equal(found["row"], whole[1])
+
+
+def test_a_model_from_before_heads_could_be_chosen_keeps_its_class_means(tmp_path: Path) -> None:
+    config = ModelConfig(learner=LearnerConfig(name="fomaml", head="prototypes"))
+    save_model(tmp_path / "model", build(config, seed=1), config, ABOUT)
+    path = tmp_path / "model" / "config.json"
+    document = json.loads(path.read_text())
+    del document["model"]["learner"]["head"]
+    document["hash"] = fingerprint(build(config, seed=1), document["model"])
+    path.write_text(json.dumps(document))
+    assert load_model(tmp_path / "model").learner.head.kind == "prototypes"
+    assert build(ModelConfig(learner=LearnerConfig(name="fomaml"))).head.kind == "zero"

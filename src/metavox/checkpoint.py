@@ -111,6 +111,10 @@ def load_model(source: str | Path) -> Model:
         )
     document = read_document(folder / "config.json", "model")
     config = validated(ModelConfig, document.get("model"), f"{folder / 'config.json'}")
+    if (
+        "head" not in config.learner.model_fields_set
+    ):  # a model from before heads could be chosen, whatever is usual now
+        config = config.model_copy(update={"learner": config.learner.model_copy(update={"head": "prototypes"})})
     about = document.get("about", {})
     validated(_About, about, f"{folder / 'config.json'}, about")
     learner = build(config)

@@ -40,11 +40,11 @@ REAL = (
 NEW_LANGUAGES = ("ar", "bn", "lt", "sw", "tr")
 """Languages that no learner hears: three of real recordings, two of synthetic ones."""
 SYNTH = {"n_words": 60, "n_voices": 6}
-TRAINED = ("prototypes", "fomaml", "joint")
+TRAINED = ("prototypes", "fo_proto_maml", "joint")
 BASELINE_NAMES = ("nearest_mean", "dtw")
 TITLES = {
     "prototypes": "prototypes",
-    "fomaml": "first-order MAML",
+    "fo_proto_maml": "first-order Proto-MAML",
     "joint": "joint training + fine-tuning",
     "nearest_mean": "trimmed nearest mean",
     "dtw": "DTW templates on MFCC",
@@ -215,7 +215,7 @@ def _evaluate(
                 found = evaluate(
                     model.learner, TASKS["commands"](), bank, index, protocol, model.config.front_end, corpus=corpus
                 )
-                about = {
+                about: dict[str, Any] = {
                     "model": TITLES[name],
                     "corpus": corpus,
                     "version": version("metavox"),

@@ -3,13 +3,18 @@
 from typing import Any
 
 import pytest
-from learner_cases import CASES, ENROLLABLE, GRADIENT
+from learner_cases import CASES, ENROLLABLE, FIXED, GRADIENT
 
 from metavox.checkpoint import build
 
 
 @pytest.fixture(params=CASES)
 def learner(request: pytest.FixtureRequest) -> Any:
+    return build(CASES[request.param], seed=3)
+
+
+@pytest.fixture(params=[name for name in CASES if name not in FIXED])
+def of_any_ways(request: pytest.FixtureRequest) -> Any:
     return build(CASES[request.param], seed=3)
 
 

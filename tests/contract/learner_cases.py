@@ -37,6 +37,8 @@ CASES = {
     "scratch": small("scratch", inner_steps=6, inner_lr=1e-2),
 }
 GRADIENT = [name for name in CASES if isinstance(build(CASES[name]), GradientLearner)]
+FIXED = [name for name in GRADIENT if CASES[name].learner.ways]
+"""Those that know a class by its number: another number of classes, or another order, means something else to them."""
 ENROLLABLE = [name for name in CASES if name in BY_METRIC and name != "film"] + ["dtw"]
 TOLERANCE = 1e-5
 

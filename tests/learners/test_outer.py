@@ -22,6 +22,10 @@ TRAINED = [name for name, preset in LEARNERS.items() if preset.outer is not None
 def learner_of(name: str, **options: Any) -> Any:
     if LEARNERS[name].outer is joint:
         options["n_base_classes"] = 5
+    if LEARNERS[name].fixed.get("head") == "fixed":
+        options["ways"] = 3
+    if LEARNERS[name].family == "gradient":
+        options["executor"] = "loop"
     config = ModelConfig(
         front_end=FrontEnd(n_mels=16, n_frames=None),
         encoder=EncoderConfig(channels=8, dim=4, blocks=2),

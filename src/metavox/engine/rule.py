@@ -66,7 +66,7 @@ class UpdateRule:
 
     def steers(self, name: str) -> bool:
         """Whether a value is no part of what adapts, but says how it does."""
-        return name.startswith(LEARNED) or bool(self.reads) and name.startswith(self.reads)
+        return name.startswith((LEARNED, self.reads) if self.reads else LEARNED)
 
     def step(self, fast: Values, grads: Mapping[str, Tensor | None], index: int, values: Values) -> Values:
         """The values after step ``index``, counted from 0; those without a gradient stay."""

@@ -1,9 +1,17 @@
-"""The shelf of learners that adapt by gradient: an update rule and an outer rule, under the name that papers use."""
+"""The shelf of learners that adapt by gradient: an update rule and an outer rule, under the name that papers use.
+
+Heads of a fixed number of classes, which most of these papers have, are ``maml_fixed``'s alone: the others begin with
+zeros or with class means, so that any number of classes will do and classes have no number. Any row may be asked for
+another head by ``learner.head``.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from ..config import LearnerConfig
-from ..contracts import Encoder
+from ..contracts import Encoder, InputError
 from ..engine import Implicit, Reptile
 from ..engine.outers import Outer as EngineOuter
 from .gradient import GradientLearner
@@ -22,7 +30,16 @@ def second_order(encoder: Encoder, config: LearnerConfig) -> nn.Module:
 
 
 def reptile(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    """The way that the inner loop went."""
+    """The way that the inner loop went.
+
+    Raises:
+        InputError: a head that no inner loop moves as it is learned.
+    """
+    if config.head == "row":
+        raise InputError(
+            "learner.head is row and reptile learns only what its inner loop moves, which is a row for each class; set "
+            "learner.head to prototypes, zero or fixed."
+        )
     return _adapting(encoder, config, Reptile(), 0.0)
 
 
@@ -31,9 +48,22 @@ def implicit(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     return _adapting(encoder, config, Implicit(config.prox, config.cg_iterations), 0.0)
 
 
+def fine_tuned(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """Gradient descent from what joint training has learned.
+
+    Raises:
+        InputError: a head that joint training does not learn.
+    """
+    if config.head in ("row", "fixed"):
+        raise InputError(
+            f"learner.head is {config.head}, which joint training does not learn; set it to prototypes or zero."
+        )
+    return _adapting(encoder, config, "query", 0.0)
+
+
 def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter, order: float) -> nn.Module:
     if config.multi_step and outer == "query":
-        outer = "multi_step"
+        outer = "annealed" if config.multi_step == "annealed" else "multi_step"
     return GradientLearner(
         encoder,
         config.inner_steps,
@@ -44,14 +74,82 @@ def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter,
         outer,
         config.executor,
         config.n_base_classes,
+        head=config.head,
+        ways=config.ways,
+        step_sizes=config.step_sizes,
+        curvature=config.curvature,
+        rank=config.rank,
     )
 
 
+def _row(build: Callable[[Encoder, LearnerConfig], nn.Module], source: str, **options: Any) -> Preset:
+    return Preset(build, meta_gradient, "gradient", source, **options)
+
+
 INNER = {"inner_lr": Range(0.01, 1.0)}
+FROM_ZERO = {"inner_lr": Range(0.1, 10.0)}
+"""A head of zeros on vectors of length 1 has a long way to go."""
+ZERO = {"head": "zero", "inner_lr": 1.0}
+PLAIN = {"step_sizes": "given", "curvature": False}
+"""Of learners whose outer rule does not ask how the inner loop went: nobody would learn it."""
 
 BY_GRADIENT = {
-    "maml": Preset(second_order, meta_gradient, "gradient", "Finn et al. 2017, MAML", search=INNER),
-    "fomaml": Preset(first_order, meta_gradient, "gradient", "Finn et al. 2017, section 5.2", search=INNER),
-    "reptile": Preset(reptile, meta_gradient, "gradient", "Nichol et al. 2018, Reptile", search=INNER),
-    "imaml": Preset(implicit, meta_gradient, "gradient", "Rajeswaran et al. 2019, iMAML", search=INNER),
+    "maml": _row(second_order, "Finn et al. 2017, MAML", usual=ZERO, search=FROM_ZERO),
+    "maml_fixed": _row(
+        second_order,
+        "Finn et al. 2017, MAML, with a learned row for each of a fixed number of classes",
+        fixed={"head": "fixed"},
+        search=INNER,
+    ),
+    "fomaml": _row(first_order, "Finn et al. 2017, MAML, section 5.2", usual=ZERO, search=FROM_ZERO),
+    "anil": _row(second_order, "Raghu et al. 2020, ANIL", fixed={"adapts": "head"}, usual=ZERO, search=FROM_ZERO),
+    "boil": _row(second_order, "Oh et al. 2021, BOIL", fixed={"adapts": "body"}, search=INNER),
+    "proto_maml": _row(
+        second_order, "Triantafillou et al. 2020, Proto-MAML", fixed={"head": "prototypes"}, search=INNER
+    ),
+    "fo_proto_maml": _row(
+        first_order, "Triantafillou et al. 2020, first-order Proto-MAML", fixed={"head": "prototypes"}, search=INNER
+    ),
+    "unicorn_maml": _row(
+        second_order,
+        "Ye and Chao 2022, UNICORN-MAML",
+        fixed={"head": "row"},
+        usual={"inner_lr": 1.0},
+        search=FROM_ZERO,
+    ),
+    "meta_sgd": _row(
+        second_order, "Li et al. 2017, Meta-SGD", fixed={"step_sizes": "value"}, usual=ZERO, search=FROM_ZERO
+    ),
+    "maml_plus_plus": _row(
+        second_order,
+        "Antoniou et al. 2019, MAML++",
+        fixed={"step_sizes": "step"},
+        usual={**ZERO, "multi_step": "annealed", "anneal": (0.0, 0.3)},
+        search=FROM_ZERO,
+    ),
+    "meta_curvature": _row(
+        second_order, "Park and Oliva 2019, Meta-Curvature", fixed={"curvature": True}, usual=ZERO, search=FROM_ZERO
+    ),
+    "cavia": _row(
+        second_order,
+        "Zintgraf et al. 2019, CAVIA",
+        fixed={"adapts": "context"},
+        encoder={"condition": 32},
+        search=INNER,
+    ),
+    "adapters": _row(
+        second_order,
+        "Houlsby et al. 2019, bottleneck adapters, adapted as in MAML",
+        fixed={"adapts": "adapters"},
+        encoder={"adapter": 8},
+        search=INNER,
+    ),
+    "lora": _row(
+        second_order,
+        "Hu et al. 2021, LoRA, adapted as in MAML",
+        fixed={"adapts": "lora"},
+        search={**INNER, "rank": (2, 4, 8)},
+    ),
+    "reptile": _row(reptile, "Nichol et al. 2018, Reptile", fixed=PLAIN, search=INNER),
+    "imaml": _row(implicit, "Rajeswaran et al. 2019, iMAML", fixed=PLAIN, search={**INNER, "prox": Range(0.1, 10.0)}),
 }

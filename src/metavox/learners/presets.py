@@ -6,7 +6,7 @@ from ..config import EncoderConfig, LearnerConfig, ModelConfig
 from ..contracts import Encoder, FrontEnd
 from .baselines import NearestMean, Scratch
 from .by_condition import BY_CONDITION
-from .by_gradient import BY_GRADIENT, INNER, first_order
+from .by_gradient import BY_GRADIENT, INNER, PLAIN, fine_tuned
 from .by_metric import BY_METRIC
 from .frozen import LinearProbe, SimpleShot
 from .metric import Prototypes
@@ -40,7 +40,12 @@ LEARNERS: dict[str, Preset] = {
     **BY_CONDITION,
     **BY_GRADIENT,
     "joint": Preset(
-        first_order, joint, "joint", "all classes at once, then fine-tuning from class means", search=INNER
+        fine_tuned,
+        joint,
+        "joint",
+        "all classes at once, then fine-tuning from class means",
+        fixed=PLAIN,
+        search=INNER,
     ),
     "linear_probe": Preset(
         _linear_probe, joint, "joint", "Tian et al. 2020, RFS-simple", search={"probe_l2": Range(0.01, 100.0)}

@@ -1,5 +1,6 @@
 """Losses and the scores they are taken of: of classes, and CTC that can be differentiated twice."""
 
+from .classes import balanced_cross_entropy as balanced_cross_entropy
 from .classes import cross_entropy as cross_entropy
 from .classes import leave_one_out_scores as leave_one_out_scores
 from .classes import membership as membership

@@ -11,6 +11,18 @@ def cross_entropy(scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Fl
     return functional.cross_entropy(scores, labels)
 
 
+def balanced_cross_entropy(scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """The same where each class counts alike, however many items it has; a class without any counts nothing.
+
+    With equally many items of each it is the plain mean. Without it gradient descent from a head of zeros hears a class
+    of one take less than one of many, and its bias first.
+    """
+    own = membership(labels, scores.shape[1], scores.dtype)
+    weights = 1 / (own @ own.sum(0))
+    losses = -(own * functional.log_softmax(scores, 1)).sum(1)
+    return (weights * losses).sum() / weights.sum()
+
+
 def membership(labels: Int[Tensor, " B"], n_classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B C"]:
     """1 where an item is of a class, 0 elsewhere."""
     # Not one_hot, which cannot be vmapped; a label that is no class is refused here too.
