@@ -27,7 +27,7 @@ from metavox.learners.sequence_outer import Inner, MetaLearning, SequenceGrads
 from metavox.metrics import cer
 from metavox.text.decode import greedy
 from metavox.text.symbols import UNIVERSAL, Symbols
-from metavox.transcription import learning
+from metavox.transcription import changes, learning
 from metavox.transcription import trainer as trainer_module
 from metavox.transcription.learning import (
     Progress,
@@ -369,7 +369,7 @@ def test_no_step_hears_what_is_left_out_or_held_out(data: Path, tmp_path: Path, 
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each step was: joint, conditioned, or adapting, and whether its utterances were changed."""
     seen: list[str] = []
-    joint, gradient, change = learning.joint_gradient, MetaLearning.gradient, learning.change_speech
+    joint, gradient, change = learning.joint_gradient, MetaLearning.gradient, changes.change_speech
     changed: list[int] = []
 
     def note(what: str) -> None:
@@ -391,7 +391,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(learning, "joint_gradient", of_joint)
     monkeypatch.setattr(MetaLearning, "gradient", of_tasks)
-    monkeypatch.setattr(learning, "change_speech", of_speech)
+    monkeypatch.setattr(changes, "change_speech", of_speech)
     return seen
 
 

@@ -26,6 +26,8 @@ Change = Callable[[Transcribed, torch.Generator], Transcribed]
 HEAD = ("head.weight", "head.bias")
 AUXILIARY = ("phone_widen.*", "phone_head.*")
 """Values that only training needs."""
+_LISTENING = "encode.*"
+"""Values that made the encoding, which is there when adapting begins."""
 ENCODING = "encoding"
 """Name of the support set's encoding in a state; it is no value of the network."""
 
@@ -272,7 +274,8 @@ def silence(net: nn.Module) -> Tensor:
 
 
 def adapted_values(net: nn.Module, patterns: Sequence[str]) -> State:
-    """The parameters that patterns name, without those that only training needs; ``!PATTERN`` takes some out again.
+    """The parameters that patterns name, without those that only training needs or that make the encoding of a support
+    set; ``!PATTERN`` takes some out again.
 
     Raises:
         InputError: a pattern that matches none.
@@ -280,7 +283,7 @@ def adapted_values(net: nn.Module, patterns: Sequence[str]) -> State:
     known = {
         name: value
         for name, value in net.named_parameters()
-        if not any(fnmatchcase(name, pattern) for pattern in AUXILIARY)
+        if not any(fnmatchcase(name, pattern) for pattern in (*AUXILIARY, _LISTENING))
     }
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in known):
@@ -319,8 +322,8 @@ def batches_of(batch: Transcribed, n_frames: int, generator: torch.Generator | N
 
 
 def _optimizer(values: State, plan: Tuning) -> torch.optim.AdamW:
-    head = [value for name, value in values.items() if name in HEAD]
-    rest = [value for name, value in values.items() if name not in HEAD]
+    head = [value for name, value in values.items() if owner(name) in HEAD]
+    rest = [value for name, value in values.items() if owner(name) not in HEAD]
     groups = [
         {"params": members, "factor": factor} for members, factor in ((rest, 1.0), (head, plan.head_factor)) if members
     ]

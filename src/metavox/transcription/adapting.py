@@ -15,12 +15,13 @@ from jaxtyping import Int
 from ..config.transcription import ADAPTING_AUGMENT
 from ..contracts import InputError, State, Transcribed
 from ..data.sentences import Sentences
+from ..learners.low_rank import merged
 from ..learners.sequence import FineTuned, Look, Tuning
 from ..metrics import cer, wer
 from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
 from ..text.symbols import UNIVERSAL, Symbols
-from .learning import change_of
+from .changes import change_of
 from .models import Recognition, new_net
 from .spelling import Ids, Search, Spelling
 
@@ -122,6 +123,8 @@ def adapt(
 ) -> State:
     """The values that fine-tuning changes, by their names; ``base`` has the head of the support's alphabet already.
 
+    Values that change by products of low rank are whole here, so that whatever is done with values can be done.
+
     Raises:
         InputError: fewer than three utterances, or values that are not finite.
     """
@@ -146,13 +149,13 @@ def adapt(
 
         state = FineTuned(net, replace(tuning, held_out=plan.held_out), change, note).adapt(support)
         if not state or not plan.refit:
-            return state
+            return merged(net.state_dict(), state)
         steps = min(looks, key=lambda look: look.held_out if look.held_out is not None else np.inf).step
     runs = [
         FineTuned(net, replace(tuning, held_out=0.0, steps=steps, seed=_seed(tuning.seed, run)), change, watch)
         for run in range(plan.n_runs)
     ]
-    return _mean([run.adapt(support) for run in runs])
+    return _mean([merged(net.state_dict(), run.adapt(support)) for run in runs])
 
 
 def _seed(seed: int, run: int) -> int:

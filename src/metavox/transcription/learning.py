@@ -6,7 +6,7 @@ Task selection is ``data.spoken``, initialisation ``start``, learning ``learn``;
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..augment.speech import change_speech
 from ..checkpoint import write_text
 from ..config.transcription import TranscriptionExperiment
 from ..contracts import FrontEnd, InputError, Transcribed
@@ -30,7 +29,9 @@ from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL
 from ..training_log import TrainingLog
+from .changes import change_of
 from .models import Recognition, load_recogniser, new_net, save_recogniser, widened
+from .shelf import resolved
 from .trainer import Trainer, apply, meta_of, restore_trainer, save_trainer, trainer_of
 from .trainer import step_size as step_size
 
@@ -99,11 +100,13 @@ def learn(
     """Train a recogniser and leave its folder in ``out``. On Ctrl-C the last step is kept; ``resume`` goes on exactly.
 
     Raises:
-        InputError: ``out`` is taken or holds another experiment; tasks are asked for and there are none; gradients that
+        InputError: ``out`` is taken or holds another experiment; a recipe that contradicts the learner that it names;
+            tasks are asked for and there are none; gradients that
             stay non-finite.
         KeyboardInterrupt: after the checkpoint was written.
     """
     check_out(experiment, out, resume=resume)
+    asked, experiment = experiment, resolved(experiment)
     trainer = trainer_of(experiment, start(experiment, spoken))
     train, meta = experiment.train, meta_of(experiment, trainer.net)
     if meta is not None or experiment.recogniser.condition:
@@ -111,7 +114,7 @@ def learn(
     if resume:
         restore_trainer(trainer, out)
     else:
-        _claim(experiment, out)
+        _claim(asked, out)
     log, skipped_in_a_row = TrainingLog(out, trainer.step), 0
     steps = _steps(experiment, spoken, trainer, meta)
     trainer.net.train()
@@ -193,16 +196,6 @@ def changing(experiment: TranscriptionExperiment, front_end: FrontEnd) -> Change
 
 def _unchanged(batch: Transcribed, _: torch.Generator) -> Transcribed:
     return batch
-
-
-def change_of(augment: Any, speed: float, front_end: FrontEnd) -> Change:
-    """Augmentation as a function of a batch, which keeps its texts."""
-
-    def change(batch: Transcribed, generator: torch.Generator) -> Transcribed:
-        inputs, lengths = change_speech(batch.inputs, batch.lengths, augment, speed, front_end, generator)
-        return replace(batch, inputs=inputs, lengths=lengths)
-
-    return change
 
 
 def _episode(
@@ -326,6 +319,7 @@ def _about(experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer
         "hours": round(float(sum(u.duration_s for u in used)) / 3600, 2),
         "seed": experiment.train.seed,
         "steps": trainer.step,
+        "skipped": trainer.skipped,
         "cpu_s": round(trainer.cpu_s, 1),
         "validation_cer": trainer.cer,
         "init": experiment.train.init,
