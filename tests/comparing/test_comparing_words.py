@@ -119,6 +119,11 @@ def test_a_learner_of_a_few_lines_runs_through_and_its_place_is_known(done: Done
     assert done.document["spaces"]["guesser"] == {"scale": {"low": 1.0, "high": 10.0}}
 
 
+def test_what_was_not_here_is_said(done: Done) -> None:
+    assert done.document["absent"] == ["elsewhere"]
+    assert "Not here and left out of training: elsewhere." in done.document["sentences"]
+
+
 # ------------------------------------------------------------------------------------------------------------ fairness
 
 

@@ -111,6 +111,8 @@ def collect(out: Path, plan: Plan, costs: Mapping[str, Any]) -> dict[str, Any]:
     material = Material([cell.result for cell in done], rows, costs)
     found = figures(material, WORDS, plan.recipe.compare.seed)
     asked, train = plan.recipe.compare, plan.recipe.train
+    absent = sorted({name for cell in done for name in cell.result["absent"]})
+    left_out = [f"Not here and left out of training: {', '.join(absent)}."] if absent else []
     document = {
         "what": _what(plan),
         "metric": WORDS.metric,
@@ -119,7 +121,8 @@ def collect(out: Path, plan: Plan, costs: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": asked.model_dump(mode="json", exclude={"learners", "folds", "corpora"}),
         "training_seed": train.seed,
         **found,
-        "sentences": sentences(found, WORDS),
+        "absent": absent,
+        "sentences": [*sentences(found, WORDS), *left_out],
         "measured": MEASURED,
         "search": _search(plan),
         "spaces": {name: _space(name) for name in plan.learners},

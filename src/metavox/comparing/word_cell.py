@@ -160,6 +160,7 @@ class WordCell:
             "training_cpu_s_all_trials": sum(trial.training.get("cpu_s", 0.0) for trial in trials),
             **_sizes(best.model if best is not None else None),
             "notes": self.notes,
+            "absent": list(self.tasks.absent) if self.tasks is not None else [],
             "summaries": summaries,
             "seed": self.asked.seed,
             "version": version("metavox"),
