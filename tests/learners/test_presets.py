@@ -9,18 +9,19 @@ from metavox.checkpoint import build
 from metavox.config import LearnerConfig, ModelConfig
 from metavox.contracts import FrontEnd
 from metavox.learners.by_gradient import BY_GRADIENT
-from metavox.learners.outer import joint, leave_one_out, meta_gradient, open_set, query_loss
+from metavox.learners.outer import in_turn, joint, leave_one_out, meta_gradient, open_set, query_loss
 from metavox.learners.presets import BASELINES, LEARNERS
 
 REMEMBERING = (
-    *("prototypes", "protonet", "matching", "relation", "gaussian", "crosstransformer"),
+    *("protonet", "matching", "relation", "gaussian", "crosstransformer"),
     *("support_conditioned", "cnp", "set_attention"),
 )
 
 
 def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     outer = {name: preset.outer for name, preset in LEARNERS.items()}
-    assert {outer.pop(name) for name in REMEMBERING} == {leave_one_out}
+    assert {outer.pop(name) for name in REMEMBERING} == {in_turn}
+    assert outer.pop("prototypes") is leave_one_out
     assert (outer.pop("open_prototypes"), outer.pop("film")) == (open_set, query_loss)
     assert {outer.pop(name) for name in BY_GRADIENT} == {meta_gradient}
     assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}

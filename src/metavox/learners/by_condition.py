@@ -8,7 +8,7 @@ from ..nets import conditioning
 from .by_metric import SCALE, WIDTH
 from .classifier import N_SEGMENTS
 from .film import Film
-from .outer import leave_one_out, query_loss
+from .outer import in_turn, query_loss
 from .preset import Preset
 from .support_set import SupportSet
 
@@ -47,11 +47,9 @@ SEARCH = {**SCALE, **WIDTH}
 
 BY_CONDITION = {
     "support_conditioned": Preset(
-        support_conditioned, leave_one_out, "conditioned", "h(x, y; theta) of support and query added", search=SEARCH
+        support_conditioned, in_turn, "conditioned", "h(x, y; theta) of support and query added", search=SEARCH
     ),
-    "cnp": Preset(
-        cnp, leave_one_out, "conditioned", "Garnelo et al. 2018, Conditional neural processes", search=SEARCH
-    ),
+    "cnp": Preset(cnp, in_turn, "conditioned", "Garnelo et al. 2018, Conditional neural processes", search=SEARCH),
     "film": Preset(
         film,
         query_loss,
@@ -60,5 +58,5 @@ BY_CONDITION = {
         encoder={"condition": 32},
         search=SEARCH,
     ),
-    "set_attention": Preset(set_attention, leave_one_out, "conditioned", "Ye et al. 2020, FEAT", search=SEARCH),
+    "set_attention": Preset(set_attention, in_turn, "conditioned", "Ye et al. 2020, FEAT", search=SEARCH),
 }

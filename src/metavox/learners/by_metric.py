@@ -12,7 +12,7 @@ from ..nets.cross_attention import CrossTransformer
 from ..nets.views import tracts
 from .classifier import N_SEGMENTS
 from .metric import Prototypes
-from .outer import leave_one_out, open_set
+from .outer import in_turn, leave_one_out, open_set
 from .preset import Preset, Range
 from .support_set import SupportSet
 
@@ -66,16 +66,14 @@ BY_METRIC = {
     "prototypes": Preset(
         prototypes, leave_one_out, "metric", "Snell et al. 2017, with dynamic time warping (Sakoe and Chiba 1978)"
     ),
-    "protonet": Preset(protonet, leave_one_out, "metric", "Snell et al. 2017, Prototypical networks", search=SCALE),
-    "matching": Preset(matching, leave_one_out, "metric", "Vinyals et al. 2016, Matching networks", search=SCALE),
-    "relation": Preset(
-        relation, leave_one_out, "metric", "Sung et al. 2018, Relation networks", search={**SCALE, **WIDTH}
-    ),
-    "gaussian": Preset(gaussian, leave_one_out, "metric", "Banayeeanzade et al. 2021, GeMCL", search=SCALE),
+    "protonet": Preset(protonet, in_turn, "metric", "Snell et al. 2017, Prototypical networks", search=SCALE),
+    "matching": Preset(matching, in_turn, "metric", "Vinyals et al. 2016, Matching networks", search=SCALE),
+    "relation": Preset(relation, in_turn, "metric", "Sung et al. 2018, Relation networks", search={**SCALE, **WIDTH}),
+    "gaussian": Preset(gaussian, in_turn, "metric", "Banayeeanzade et al. 2021, GeMCL", search=SCALE),
     "open_prototypes": Preset(
         open_prototypes, open_set, "metric", "Kim et al. 2022, D-ProtoNets", search={**SCALE, **WIDTH}
     ),
     "crosstransformer": Preset(
-        crosstransformer, leave_one_out, "metric", "Doersch et al. 2020; TRX, Perrett et al. 2021", search=SCALE
+        crosstransformer, in_turn, "metric", "Doersch et al. 2020; TRX, Perrett et al. 2021", search=SCALE
     ),
 }

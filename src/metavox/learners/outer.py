@@ -48,8 +48,8 @@ def meta_gradient(learner: GradientLearner, task: Task, episodes: Sequence[Episo
     return Grads(values, metrics, tuple(float(loss) for loss in losses), guessing)
 
 
-def leave_one_out(learner: Prototypes | SupportSet, task: Task, episodes: Sequence[Episode]) -> Grads:
-    """Every clip of an episode is a query of the support without it; for learners that remember takes.
+def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Every clip of an episode is a query of the support without it; for prototypes.
 
     The same scores as ``adapt`` and ``predict`` give on each of these splits (a test holds them together), for one
     pass through the encoder and twice the queries of a fixed split.
@@ -62,8 +62,23 @@ def leave_one_out(learner: Prototypes | SupportSet, task: Task, episodes: Sequen
     return _mean_gradient(learner, task, episodes, forward)
 
 
+def in_turn(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """Every clip of an episode is a query once, in the round of its place in its class; for sets of vectors.
+
+    The mean over the splits of cross-validation, each with one clip of every class as the query and the rest as the
+    support (a test holds them together), for one pass through the encoder. Unlike ``leave_one_out`` it leaves all
+    classes of a split the same number of takes, so that a learned comparison cannot tell the right one by that.
+    """
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        return Output(learner.score_in_turn(batch)), batch
+
+    return _mean_gradient(learner, task, episodes, forward)
+
+
 def open_set(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Grads:
-    """As ``leave_one_out``, with the last third of the classes of each episode unknown (Kim et al. 2022, section 2.2).
+    """As ``in_turn``, with the last third of the classes of each episode unknown (Kim et al. 2022, section 2.2).
 
     A score of 0 stands for refusing, the right answer to a clip of a class that was taken out. Classes are drawn in
     random order, so that each is taken out now and again.
@@ -77,7 +92,7 @@ def open_set(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Gr
         if batch.n_classes < 2:
             raise InputError("a task has 1 class and none to take out; draw episodes.ways of 2 or more.")
         n_known = batch.n_classes - max(1, batch.n_classes // 3)
-        scores = functional.pad(learner.score_each(batch, n_known), (0, 1))
+        scores = functional.pad(learner.score_in_turn(batch, n_known), (0, 1))
         return Output(scores), replace(batch, labels=batch.labels.clamp_max(n_known), n_classes=n_known + 1)
 
     return _mean_gradient(learner, task, episodes, forward)

@@ -74,33 +74,59 @@ class SupportSet(nn.Module):
 
     def leave_one_out(self, state: State) -> Tensor:
         """(B, C) scores of each take against the classes without it."""
-        return self.compared(state["takes"], state, among=True)
+        places = torch.arange(len(state["labels"]), device=state["labels"].device)
+        return self.compared(state["takes"], state, hidden=lambda rows: rows[:, None] == places)
 
-    def score_each(self, batch: Batch, n_known: int | None = None) -> Tensor:
-        """(B, C) scores of each item against the others: ``leave_one_out(adapt(batch))``.
+    def score_in_turn(self, batch: Batch, n_known: int | None = None) -> Tensor:
+        """(B, C) scores of each item beside the others, round by round: in round n the nth item of each class stands
+        apart, again from the first where a class has fewer, and those of this round are what is asked.
+
+        Every class then misses one item. Were only the item itself left out, its own class would be one item smaller
+        than the others, which a learned comparison soon finds out, and nothing else.
 
         With ``n_known`` there are no classes but the first so many, and the items of the others are strangers: (B,
         n_known).
         """
         state = self.adapt(batch)
-        return self.compared(state["takes"], state, among=True, n_known=n_known)
+        place, counts = places_in_class(batch.labels, batch.n_classes), state["counts"][batch.labels]
+        return self.compared(
+            state["takes"], state, hidden=lambda rows: place[rows][:, None] % counts == place, n_known=n_known
+        )
 
-    def compared(self, query: Tensor, state: State, *, among: bool = False, n_known: int | None = None) -> Tensor:
-        """Scores (B, C) of vectors; ``among`` the takes themselves, none of them is compared with itself."""
+    def compared(
+        self,
+        query: Tensor,
+        state: State,
+        *,
+        hidden: Callable[[Tensor], Tensor] | None = None,
+        n_known: int | None = None,
+    ) -> Tensor:
+        """Scores (B, C) of vectors (B, V).
+
+        Args:
+            hidden: which takes (b, S) are left out for some of the queries (b,), none by default.
+            n_known: how many of the first classes there are, all by default.
+        """
         if "takes" not in state:
             raise InputError("the state holds no takes; adapt to a support set with its labels first.")
         takes = state["takes"]
         known = membership(state["labels"], len(state["counts"]), takes.dtype)[:, :n_known]
         n_takes, n_classes = known.shape
         cells = n_classes * (n_takes + takes.shape[1]) + n_takes * self.n_segments**2
-        places, parts = torch.arange(n_takes, device=takes.device), []
+        parts = []
         for rows in torch.arange(len(query), device=takes.device).split(max(1, _MAX_CELLS // cells)):
             member = known[None]
-            if among:
-                member = known * (rows[:, None] != places)[:, :, None].to(known.dtype)
+            if hidden is not None:
+                member = known * (~hidden(rows))[:, :, None].to(known.dtype)
             scores = self.compare(query[rows], takes, member, self.log_scale.exp())
             parts.append(scores.masked_fill(member.sum(1) == 0, -torch.inf))
         return torch.cat(parts)
+
+
+def places_in_class(labels: Tensor, n_classes: int) -> Tensor:
+    """How many items of the same class stand before each (B,)."""
+    known = membership(labels, n_classes)
+    return ((known.cumsum(0) - known) * known).sum(1).long()
 
 
 def remembered(takes: Tensor, labels: Tensor, n_classes: int) -> State:

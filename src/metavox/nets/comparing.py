@@ -24,6 +24,19 @@ def level(vectors: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
     return functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
 
 
+def usual_size(
+    takes: Float[Tensor, "S V"], member: Float[Tensor, "B S C"], n_segments: int
+) -> Float[Tensor, "B 1 V"]:
+    """How large each dimension of a frame is among the takes, to be divided by before a layer hears them.
+
+    An encoder may weigh parts of a frame otherwise in use than in training; layers are not to be surprised by it.
+    """
+    there = member.sum(2)
+    squares = takes.unflatten(1, (n_segments, -1)).square().mean(1)
+    size = (there @ squares / there.sum(1, keepdim=True).clamp_min(1) + 1e-4).sqrt()
+    return size.repeat(1, n_segments)[:, None]
+
+
 def squared_distance(query: Float[Tensor, "B V"], points: Float[Tensor, "#B C V"], size: int) -> Float[Tensor, "B C"]:
     """Squared Euclidean distances over ``size``; ``points`` may be the same (1, C, V) for every query."""
     return (query[:, None] - points).square().sum(-1) / size
@@ -57,8 +70,8 @@ class Relation(nn.Module):
     """A learned comparator of a query and a class mean, stretch of time by stretch (Sung et al. 2018).
 
     Two convolutions over time read both and their squared difference side by side, and the mean over time becomes one
-    number. It is added to the cosine of the two, from which training starts. It is trained by cross-entropy among
-    the classes, as everything here, and not by the squared error to 0 and 1 of the paper.
+    number. It is added to the cosine of the two, so that a comparator which has learned nothing compares already. It is
+    trained by cross-entropy among the classes, as everything here, not by the squared error to 0 and 1 of the paper.
     """
 
     def __init__(self, dim: int, n_segments: int, width: int) -> None:
@@ -69,14 +82,14 @@ class Relation(nn.Module):
         self.last = nothing_yet(width, 1)
 
     def forward(self, query: Tensor, takes: Tensor, member: Tensor, scale: Tensor) -> Tensor:
-        query, means = level(query), level(class_means(level(takes), member))
-        n_classes = means.shape[1]
-        means = means.expand(len(query), -1, -1)
-        pair = (query[:, None].expand_as(means), means, (query[:, None] - means).square())
-        heard = torch.cat([self._over_time(part) for part in pair], 1)
+        query, takes = level(query), level(takes)
+        means = class_means(takes, member)
+        size = usual_size(takes, member, self.n_segments)
+        one, other = torch.broadcast_tensors(query[:, None] / size, means / size)
+        heard = torch.cat([self._over_time(part) for part in (one, other, (one - other).square())], 1)
         heard = functional.relu(self.second(functional.relu(self.first(heard)))).mean(-1)
-        found = self.last(heard)[:, 0].reshape(len(query), n_classes)
-        return scale * ((query[:, None] * means).mean(-1) + found)
+        found = self.last(heard)[:, 0].reshape(one.shape[:2])
+        return scale * ((query[:, None] * level(means)).mean(-1) + found)
 
     def _over_time(self, part: Tensor) -> Tensor:
         """(B, C, V) as sequences (B C, D, N)."""

@@ -1,7 +1,8 @@
 """Scores h(x, y; theta) that a network gives a query beside a whole support set: one pass, and no gradient.
 
-Comparisons as in ``nets.comparing``. Each starts as the cosine to the class mean, to which what is learned is added:
-with few steps of training a network that compares from nothing does not get as far as that.
+Comparisons as in ``nets.comparing``. What is learned is added to the cosine or distance to the class mean, and is
+nothing at first: a network that has to find out by itself what it is to be alike hardly gets beyond guessing while
+these get where class means are.
 """
 
 from jaxtyping import Float
