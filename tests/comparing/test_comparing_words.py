@@ -193,6 +193,10 @@ def test_a_second_call_trains_nobody_and_a_lost_cell_is_done_again(done: Done, t
 
     assert run_comparison(done.recipe, out, 0, run=run) == done.document
     assert not again
+    costs = json.loads((out / "costs.json").read_text())
+    (out / "costs.json").write_text(json.dumps({**costs, "models": ["dtw"]}))  # it was stopped before it timed the rest
+    run_comparison(done.recipe, out, 0, run=run)
+    assert json.loads((out / "costs.json").read_text())["models"] == costs["models"] == sorted(NAMES)
     lost = cells_of(make_plan(done.recipe))[3]
     shutil.rmtree(cell_folder(out, lost))
     (out / "comparison.json").unlink()

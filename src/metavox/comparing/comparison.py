@@ -27,7 +27,7 @@ from .search import require_optuna
 from .table import Material, Measure, figures
 from .verdicts import sentences
 from .word_cell import run_cell
-from .word_costs import COSTS, measure_costs
+from .word_costs import known_costs, measure_costs
 
 WORDS = Measure(
     "accuracy", "shots", lambda shots: f"{takes(shots)} a word".replace("\u00a0", " "), over_corpora, compare
@@ -86,18 +86,21 @@ def prepare(plan: Plan, report: Report | None = None) -> None:
 
 
 def _costs(out: Path, plan: Plan, jobs: int, *, anew: bool, report: Report | None) -> dict[str, Any]:
-    """Times of all models in one run, measured again where a learner was added."""
-    if anew or not (out / COSTS).is_file():
+    """Times of all models in one run, measured again where something was done ``anew`` or a model came later."""
+    fold = plan.folds[0].name
+    found = None if anew else known_costs(out, fold)
+    if found is None:
         if report is not None:
             report("timing", 0, 1)
-        cell = Cell(plan.folds[0].name, plan.learners[0])
+        cell = Cell(fold, plan.learners[0])
         if jobs:
             alone(out, cell, measure_costs)
         else:
             measure_costs(out, cell)
         if report is not None:
             report("timing", 1, 1)
-    found: dict[str, Any] = json.loads((out / COSTS).read_text(encoding="utf-8"))
+        found = known_costs(out, fold)
+    assert found is not None  # they were just measured
     return found
 
 

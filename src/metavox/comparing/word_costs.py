@@ -1,5 +1,6 @@
 """What adapting and predicting cost: every learner on the same tasks, one after another in one process."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
@@ -30,9 +31,24 @@ def measure_costs(out: Path, cell: Cell) -> None:
     torch.set_num_threads(1)
     plan = make_plan(read_recipe(out), check=False)
     fold = next(fold for fold in plan.folds if fold.name == cell.fold)
-    folders = {path.name: path / "model" for path in sorted(cell_folder(out, cell).parent.iterdir())}
-    models = {name: load_model(folder) for name, folder in folders.items() if folder.is_dir()}
-    write_json(out / COSTS, {"fold": fold.name, "machine": machine(), **costs(plan, fold, models)})
+    models = {name: load_model(cell_folder(out, Cell(fold.name, name)) / "model") for name in models_in(out, fold.name)}
+    about = {"fold": fold.name, "machine": machine(), "models": sorted(models)}
+    write_json(out / COSTS, {**about, **costs(plan, fold, models)})
+
+
+def models_in(out: Path, fold: str) -> list[str]:
+    """Learners of which a fold has a model."""
+    folder = cell_folder(out, Cell(fold, "any")).parent
+    return sorted(path.name for path in folder.iterdir() if (path / "model").is_dir())
+
+
+def known_costs(out: Path, fold: str) -> dict[str, Any] | None:
+    """What was measured, unless that is nothing yet, or some model came later."""
+    try:
+        found: dict[str, Any] = json.loads((out / COSTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if set(models_in(out, fold)) <= set(found["models"]) else None
 
 
 def costs(plan: Plan, fold: Fold, models: Mapping[str, Model]) -> dict[str, Any]:
