@@ -10,8 +10,8 @@ from torch import Tensor
 
 from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Batch, Draw, Episode, FrontEnd, Output
-from metavox.learners.outer import joined, joint, leave_one_out, query_loss
+from metavox.contracts import Batch, Draw, Episode, FrontEnd, InputError, Output
+from metavox.learners.outer import in_turn, joined, joint, leave_one_out, open_set, query_loss
 from metavox.learners.presets import LEARNERS
 from metavox.losses import cross_entropy
 from metavox.tasks import Commands
@@ -167,6 +167,57 @@ def test_leave_one_out_is_the_mean_over_explicit_splits_with_its_gradient(match:
     same(grads.values, dict(zip(dict(learner.named_parameters()), slopes, strict=True)))
     assert grads.metrics["loss"] == pytest.approx(float(loss.detach()))
     assert grads.metrics["accuracy"] == pytest.approx(float(Commands().score(output, both).mean()))
+
+
+def at(batch: Batch, rows: list[int], n_classes: int = 3) -> Batch:
+    return Batch(batch.inputs[rows], batch.lengths[rows], batch.labels[rows], n_classes)
+
+
+@pytest.mark.parametrize("name", ["protonet", "relation", "cnp"])
+def test_in_turn_is_the_mean_over_the_splits_of_cross_validation_with_its_gradient(name: str) -> None:
+    """Nine clips, three of each class: three times adapt on six and predict three."""
+    learner, task = learner_of(name), episode(query=[2, 0, 1, 2])
+    started(learner)
+    both = joined(task)
+    rounds = [[0, 1, 2], [4, 3, 5], [6, 7, 8]]  # labels are 0 1 2 1 0 2 0 1 2
+    assert [both.labels[rows].tolist() for rows in rounds] == [[0, 1, 2]] * 3
+    losses = []
+    for asked in rounds:
+        rest = [i for i in range(9) if i not in asked]
+        scores = learner.predict(learner.adapt(at(both, rest)), at(both, asked)).scores
+        losses.append(cross_entropy(scores, both.labels[asked]))
+    loss = torch.stack(losses).mean()
+    slopes = torch.autograd.grad(loss, list(learner.parameters()))
+    grads = in_turn(learner, Commands(), [task])
+    same(grads.values, dict(zip(dict(learner.named_parameters()), slopes, strict=True)))
+    assert grads.metrics["loss"] == pytest.approx(float(loss.detach()))
+
+
+def test_an_open_set_takes_the_last_class_out_whose_clips_are_to_be_refused() -> None:
+    learner, task = learner_of("open_prototypes"), episode(query=[2, 0, 1, 2])
+    started(learner)
+    both = joined(task)
+    losses, hits = [], []
+    for asked in ([0, 1, 2], [4, 3, 5], [6, 7, 8]):
+        rest = [i for i in range(9) if i not in asked and int(both.labels[i]) < 2]
+        scores = learner.predict(learner.adapt(at(both, rest, 2)), at(both, asked)).scores
+        known, refused = scores.logsumexp(1).exp() + 1, torch.zeros(3, dtype=torch.float64)
+        own = torch.where(both.labels[asked] < 2, scores.gather(1, both.labels[asked].clamp_max(1)[:, None])[:, 0], 0.0)
+        losses.append((known.log() - own).mean())
+        best = torch.where(scores.amax(1) > refused, scores.argmax(1), 2)
+        hits += (best == both.labels[asked]).tolist()
+    loss = torch.stack(losses).mean()
+    slopes = torch.autograd.grad(loss, list(learner.parameters()))
+    grads = open_set(learner, Commands(), [task])
+    same(grads.values, dict(zip(dict(learner.named_parameters()), slopes, strict=True)))
+    assert grads.metrics["loss"] == pytest.approx(float(loss.detach()))
+    assert grads.metrics["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_an_open_set_of_one_class_has_none_to_take_out() -> None:
+    one = Batch(torch.zeros(2, 8, 16, dtype=torch.float64), torch.tensor([8, 8]), torch.tensor([0, 0]), 1)
+    with pytest.raises(InputError, match=r"1 class and none to take out; draw episodes\.ways of 2 or more\.$"):
+        open_set(learner_of("open_prototypes"), Commands(), [Episode(one, one, episode().draw)])
 
 
 @pytest.mark.parametrize("name", TRAINED)
