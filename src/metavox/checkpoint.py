@@ -151,7 +151,8 @@ def rehead(model: Model, learner: LearnerConfig) -> Model:
     except RuntimeError:
         raise InputError(
             f"The weights of model {model.name} do not fit learner {learner.name} with "
-            f"learner.n_base_classes={learner.n_base_classes}; leave the sizes of the model as they are."
+            f"learner.n_base_classes={learner.n_base_classes}; leave the sizes of the model as they are, or train "
+            f"{learner.name} itself."
         ) from None
     name = f"{model.name} as {learner.name}"
     return replace(model, learner=other, config=config, name=name, hash=fingerprint(other, config))
