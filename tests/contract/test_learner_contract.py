@@ -25,8 +25,9 @@ from learner_cases import (
 
 from metavox.checkpoint import build, read_tensors, write_tensors
 from metavox.contracts import Encoder, Enrollable, Learner
-from metavox.learners.baselines import NearestMean
+from metavox.learners.baselines import NearestMean, Scratch
 from metavox.learners.film import Film
+from metavox.learners.frozen import LinearProbe, SimpleShot
 from metavox.learners.gradient import GradientLearner
 from metavox.learners.metric import Prototypes
 from metavox.learners.presets import BASELINES, LEARNERS
@@ -136,8 +137,9 @@ def test_a_state_holds_adapted_values_only(learner: Any) -> None:
         assert ("context" in names) == isinstance(learner, Film)
     elif isinstance(learner, NearestMean):
         assert names == {"means"}
-    elif not isinstance(learner, GradientLearner):  # see test_gradient_contract.py
+    elif isinstance(learner, LinearProbe | SimpleShot | Scratch):
         assert names == {"head.weight", "head.bias"} | (body if learner.adapts_body else set())
+    # Of learners by gradient see test_gradient_contract.py; of others it is known whether they hold the encoder.
     assert isinstance(learner, GradientLearner) or learner.adapts_body == bool(names & body)
 
 
