@@ -160,3 +160,35 @@ def test_derivatives_of_both_orders_are_those_of_finite_differences() -> None:
     encoding = torch.linspace(-1, 1, 5, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, e: block(x, mask, e), (x, encoding))
     assert torch.autograd.gradgradcheck(lambda x, e: block(x, mask, e).square().sum(), (x, encoding))
+
+
+# ------------------------------------------------------------------------------------------------- gains and shifts
+
+
+@pytest.mark.parametrize("squeeze", [True, False])
+def test_an_encoding_may_be_heard_as_a_gain_and_a_shift(squeeze: bool) -> None:
+    block = seeded(lambda: TemporalBlock(CHANNELS, 3, 5, 0, squeeze, True), 0).double()
+    plain = seeded(lambda: TemporalBlock(CHANNELS, 3, 0, 0, squeeze), 0).double()
+    plain.load_state_dict({name: value for name, value in block.state_dict().items() if "condition" not in name})
+    x, mask = frames(), torch.ones(2, 7, dtype=torch.float64)
+    encoding = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    gain, shift = block.condition.weight[:CHANNELS] @ encoding, block.condition.weight[CHANNELS:] @ encoding
+    with torch.no_grad():
+        silent = plain(x, mask)
+        torch.testing.assert_close(block(x, mask), silent, rtol=0, atol=0)
+        torch.testing.assert_close(block(x, mask, torch.zeros(5, dtype=torch.float64)), silent, rtol=0, atol=0)
+        plain.conv.weight.mul_(1 + gain[:, None, None])
+        plain.conv.bias.mul_(1 + gain).add_(shift)
+        torch.testing.assert_close(block(x, mask, encoding), plain(x, mask), rtol=1e-12, atol=1e-12)
+
+
+def test_a_shift_does_not_reach_the_padding() -> None:
+    block = seeded(lambda: TemporalBlock(CHANNELS, 3, 5, 2, False, True), 0).double()
+    x, mask = frames(), torch.ones(2, 7, dtype=torch.float64)
+    mask[1, 4:] = 0
+    x = x * mask[:, None]
+    encoding = torch.ones(5, dtype=torch.float64)
+    with torch.no_grad():
+        found = block(x, mask, encoding)
+        assert not bool(found[1, :, 4:].any())
+        torch.testing.assert_close(found[1:, :, :4], block(x[1:, :, :4], mask[1:, :4], encoding))

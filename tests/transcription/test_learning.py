@@ -39,6 +39,7 @@ from metavox.transcription.learning import (
     validate,
 )
 from metavox.transcription.models import Recognition, load_recogniser, new_net, save_recogniser
+from metavox.transcription.shelf import resolved
 
 TINY: dict[str, Any] = {
     "recogniser": {
@@ -156,6 +157,12 @@ OUTERS = {
     "reptile": (("learning.outer", "reptile"), *CONDITION),
     "meta_sgd": (("learning.outer", "meta_sgd"),),
     "conformer": (("recogniser.body", "conformer"),),
+    "maml_plus_plus": (("learning.outer", "maml_plus_plus"),),
+    "imaml": (("learning.outer", "imaml"), ("learning.prox", 50.0)),
+    "cavia": (("learning.learner", "cavia"), ("learning.share", 0.5)),
+    "lora": (("learning.learner", "maml_lora"), ("learning.share", 0.5)),
+    "anil": (("learning.learner", "anil"), ("learning.share", 0.5)),
+    "masked": (("learning.outer", "masked"),),
 }
 
 # ----------------------------------------------------------------------------------------------------- it learns
@@ -185,14 +192,14 @@ def test_every_way_to_learn_trains_and_loads(data: Path, tmp_path: Path, name: s
     assert (read.hash, read.phones, read.symbols) == (found.hash, tuple(LETTERS), UNIVERSAL)
     assert not found.net.training
     assert found.net.training_dtype == torch.float32
-    fresh = values_of(start(plan, spoken_of(plan, None)))
+    fresh = values_of(start(resolved(plan), spoken_of(plan, None)))
     own = dict(read.net.named_parameters())
-    unheard = {name for name in own if name.startswith("encode.")} if name == "reptile" else set()
+    unheard = {name for name in own if name.startswith("encode.")} if name in ("reptile", "cavia") else set()
     assert all(not torch.equal(value, fresh[one]) for one, value in own.items() if one not in unheard)
     assert [row["step"] for row in log(tmp_path / "out")] == list(range(1, 9))
     sizes = read.about["step_sizes"]
-    assert bool(sizes) == (name == "meta_sgd")
-    if name == "meta_sgd":
+    assert bool(sizes) == (name in ("meta_sgd", "maml_plus_plus"))
+    if sizes:
         assert set(sizes) == {f"inner_lr.{one}" for one in own if not one.startswith("phone_")}
         assert all(float(torch.tensor(size).min()) > 0 for size in sizes.values())
         assert any(abs(float(torch.tensor(size).flatten()[0]) / 0.01 - 1) > 0.01 for size in sizes.values())
@@ -545,6 +552,58 @@ def test_the_step_size_warms_up_and_falls_as_a_cosine(data: Path) -> None:
     assert step_size(experiment(data, ("train.warmup", 0), ("train.lr", 2.0)), 0.0) == pytest.approx(2.0)
 
 
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the processor's time is a tenth of a second later."""
+    seen = [0.0]
+
+    def tick() -> float:
+        seen[0] += 0.1
+        return seen[0]
+
+    monkeypatch.setattr(learning.time, "process_time", tick)
+
+
+def test_a_budget_ends_learning_and_its_schedules_follow_it(
+    data: Path, tmp_path: Path, steps: list[str], ticking: None
+) -> None:
+    plan = experiment(
+        data,
+        ("train.budget_s", 1.0),
+        ("train.steps", 1000),
+        ("train.plain_share", 0.35),
+        ("train.warmup", 0),
+        ("learning.outer", "fomaml"),
+        ("learning.share", 0.55),
+        ("train.validate_every", 1000),
+    )
+    run(plan, tmp_path / "out")
+    assert steps == ["joint"] * 4 + ["joint changed"] + ["adapting changed"] * 5
+    about = load_recogniser(tmp_path / "out").about
+    assert (about["steps"], about["skipped"]) == (10, 0)
+    assert about["cpu_s"] == pytest.approx(1.1)  # a tenth for the validation at the end
+    trainer = trainer_module.trainer_of(plan, start(plan, spoken_of(plan)))
+    trainer.cpu_s = 0.5
+    assert trainer.at(plan.train) == pytest.approx(500)
+    assert step_size(plan, trainer.at(plan.train)) == pytest.approx(plan.train.lr * (0.02 + 0.98 / 2))
+    trainer.cpu_s = 7.0
+    assert trainer.at(plan.train) == 1000
+
+
+def test_what_is_guessed_first_is_spelled_later(data: Path, tmp_path: Path, steps: list[str]) -> None:
+    """The first steps of ``masked`` look at no text, and the head stays until joint steps move it."""
+    plan = experiment(data, ("learning.outer", "masked"), ("learning.share", 1.0), ("train.weight_decay", 0.0))
+    found = run(plan, tmp_path / "out")
+    before = values_of(start(plan, spoken_of(plan)))
+    moved = {name for name, value in values_of(found.net).items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"stem", "blocks"}
+    assert not steps
+    half = experiment(data, ("learning.outer", "masked"), ("learning.share", 0.5), ("train.plain_share", 1.0))
+    run(half, tmp_path / "half")
+    assert [what.split()[0] for what in steps] == ["joint"] * 4
+    assert not any(name.startswith("guess") for name in weights(tmp_path / "half"))
+
+
 # --------------------------------------------------------------------------------------------------------- validation
 
 
@@ -600,6 +659,33 @@ def test_a_training_starts_from_another_ones_weights(data: Path, tmp_path: Path)
     assert found.config.dropout == 0.3
     learn(again, spoken, tmp_path / "second")
     assert load_recogniser(tmp_path / "second").about["init"] == str(tmp_path / "first")
+
+
+@pytest.mark.parametrize("sizes", [{"adapter": 2}, {"condition": 4}, {"adapter": 2, "condition": 4}])
+def test_a_training_goes_on_from_a_base_that_lacks_what_it_adapts(
+    data: Path, tmp_path: Path, sizes: dict[str, int]
+) -> None:
+    first = run(experiment(data, ("train.steps", 3)), tmp_path / "first")
+    changes = tuple((f"recogniser.{name}", size) for name, size in sizes.items())
+    again = experiment(data, ("train.init", str(tmp_path / "first")), ("train.steps", 6), *changes)
+    found = start(again, spoken_of(again, known_phones(again)))
+    batch = spoken_of(again).sentences.batch(np.arange(3), FRONT_END)
+    with torch.no_grad():
+        assert torch.equal(found(batch.inputs, batch.lengths), first.net.eval()(batch.inputs, batch.lengths))
+    learned = run(again, tmp_path / "second")
+    assert {name: getattr(learned.net.config, name) for name in sizes} == sizes
+    assert learned.net.config.condition_by == ("film" if "condition" in sizes else "gate")
+    before, after = values_of(found), values_of(load_recogniser(tmp_path / "second").net)
+    new = [name for name in before if name not in values_of(first.net)]
+    assert all(not torch.equal(before[name], after[name]) for name in new)
+    # And what was learned so is gone on from as it is.
+    third = experiment(
+        data,
+        ("train.init", str(tmp_path / "second")),
+        *changes,
+        ("recogniser.condition_by", learned.net.config.condition_by),
+    )
+    assert equal(values_of(start(third, spoken_of(third))), after)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,15 @@ from metavox.features import prepare
 from metavox.text.decode import greedy_batch
 from metavox.text.symbols import UNIVERSAL, Symbols
 from metavox.transcription import load_recogniser, models
-from metavox.transcription.models import Recognition, adapted, hash_of, new_net, save_adapted, save_recogniser
+from metavox.transcription.models import (
+    Recognition,
+    adapted,
+    hash_of,
+    new_net,
+    save_adapted,
+    save_recogniser,
+    widened,
+)
 from metavox.transcription.spelling import Search, Spelling
 
 SYMBOLS = Symbols(tuple("abcde"), "roman")
@@ -273,6 +281,65 @@ def test_an_encoding_in_a_state_becomes_that_of_the_recogniser(tmp_path: Path) -
     assert torch.equal(mine.encoding, torch.ones(4))
     assert set(state) == {"head.bias", models.ENCODING}
     assert adapted(base, {}).encoding is None
+
+
+# ------------------------------------------------------------------------------------------------------------ widened
+
+
+@pytest.mark.parametrize("squeeze", [True, False])
+@pytest.mark.parametrize("sizes", [{"adapter": 3}, {"condition": 4}, {"adapter": 3, "condition": 4}])
+def test_a_widened_base_spells_as_before_to_the_bit_whatever_it_hears(sizes: dict[str, int], squeeze: bool) -> None:
+    base = recognition(squeeze=squeeze)
+    wide = widened(base, **sizes)
+    config = wide.net.config
+    assert (config.adapter, config.condition) == (sizes.get("adapter", 0), sizes.get("condition", 0))
+    assert config.squeeze is squeeze
+    assert config.condition_by == ("film" if "condition" in sizes and not squeeze else "gate")
+    batch = utterances(seed=3)
+    with torch.no_grad():
+        expected = base.net(batch.inputs, batch.lengths)
+        assert torch.equal(wide.net(batch.inputs, batch.lengths), expected)
+        if config.condition:
+            encoding = wide.net.encoding(batch.inputs, batch.lengths)
+            assert torch.equal(wide.net(batch.inputs, batch.lengths, encoding), expected)
+            spoken = wide.net(batch.inputs, batch.lengths, torch.ones(4))
+            assert not torch.allclose(spoken, expected, atol=1e-3)  # the blocks have ears
+    assert set(values_of(base.net)) < set(values_of(wide.net))
+    assert equal(values_of(widened(base, **sizes).net), values_of(wide.net))
+    assert widened(wide, **sizes) is wide
+    assert widened(wide) is wide
+    assert widened(base) is base
+
+
+def test_what_a_widened_base_learns_from_reaches_what_makes_the_encoding() -> None:
+    wide = widened(recognition(squeeze=False), condition=4).net
+    batch = utterances(seed=3)
+    scores = wide(batch.inputs, batch.lengths, wide.encoding(batch.inputs, batch.lengths))
+    scores[..., 1].sum().backward()
+    assert bool(wide.encode.weight.grad.any())
+
+
+@pytest.mark.parametrize("sizes", [{"adapter": 3}, {"condition": 5}])
+def test_another_size_than_it_has_is_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=r"recogniser\.(adapter|condition) is \d and that of tones is [24]; ask"):
+        widened(recognition(adapter=2, condition=4), **sizes)
+
+
+def test_a_conformer_cannot_be_widened() -> None:
+    with pytest.raises(InputError, match="a conformer has none"):
+        widened(recognition(body="conformer"), adapter=3)
+
+
+def test_what_was_adapted_from_a_widened_base_comes_back_from_the_base(tmp_path: Path) -> None:
+    base = load_recogniser(base_in(tmp_path / "base", squeeze=False).folder)
+    wide = widened(base, adapter=3, condition=4)
+    state = {"blocks.0.adapter.up.bias": torch.linspace(-1, 1, 16), models.ENCODING: torch.linspace(-1, 1, 4)}
+    mine = adapted(wide, state)
+    save_adapted(tmp_path / "mine", mine)
+    found = load_recogniser(tmp_path / "mine")
+    assert found.net.config == mine.net.config
+    torch.testing.assert_close(scores(found), scores(mine), rtol=0, atol=0.05)
+    assert not torch.allclose(scores(found), scores(base), atol=0.1)
 
 
 @pytest.fixture

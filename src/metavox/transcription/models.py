@@ -256,7 +256,7 @@ def widened(base: Recognition, adapter: int = 0, condition: int = 0) -> Recognit
             )
     if found == {"adapter": own.adapter, "condition": own.condition}:
         return base
-    if not own.condition:
+    if condition and not own.condition:
         found["condition_by"] = "gate" if own.squeeze else "film"
     net = new_net(own.model_copy(update=found))
     known = base.net.state_dict()
