@@ -19,11 +19,11 @@ import yaml
 from metavox import training
 from metavox.checkpoint import load_model, read_tensors, write_tensors
 from metavox.config import Experiment
-from metavox.contracts import Grads, InputError
+from metavox.contracts import Enrollable, Grads, InputError
 from metavox.data.selection import Tasks, select_tasks
 from metavox.engine import engine
 from metavox.learners.outer import leave_one_out
-from metavox.learners.presets import LEARNERS, Preset
+from metavox.learners.presets import LEARNERS, Preset, has_fixed_head
 from metavox.training import (
     Step,
     as_episode,
@@ -93,7 +93,7 @@ def experiment(corpus: Path, *overrides: tuple[str, Any]) -> Experiment:
 
 
 def run(plan: Experiment, out: Path, **options: Any) -> Tasks:
-    tasks = select_tasks(plan)
+    tasks = select_tasks(plan, exact=has_fixed_head(plan.model))
     learn(plan, tasks, out, **options)
     return tasks
 
@@ -141,6 +141,23 @@ def test_loss_falls_and_words_that_were_held_out_are_told_apart(corpus: Path, tm
     assert about["steps"] == 60
 
 
+def test_a_head_of_fixed_size_has_the_ways_of_training(corpus: Path, tmp_path: Path) -> None:
+    fixed = ("model.learner.name", "maml_fixed")
+    plan = experiment(corpus, fixed, ("model.learner.executor", "loop"), ("train.steps", 2), ("episodes.ways", 3))
+    tasks = run(plan, tmp_path / "out")
+    assert tasks.validation.spec.n_way == tasks.training.spec.n_way == 3
+    found = load_model(tmp_path / "out")
+    assert (found.config.learner.ways, found.learner.ways, found.learner.fixed_ways) == (3, 3, True)
+    with pytest.raises(InputError, match=r"ways is 4 and episodes.ways is 3; .* make them equal"):
+        initialise(experiment(corpus, fixed, ("model.learner.ways", 4), ("episodes.ways", 3)), tasks)
+    for ways in (3, 5):  # validated by others; and of all that each group has
+        some = select_tasks(experiment(corpus, ("episodes.ways", ways), ("train.validation_ways", 4)))
+        with pytest.raises(
+            InputError, match=f"has a head for {ways} classes and some tasks have others; .* exact=True"
+        ):
+            initialise(experiment(corpus, fixed, ("episodes.ways", ways)), some)
+
+
 @pytest.mark.parametrize("name", [name for name, preset in LEARNERS.items() if preset.outer is not None])
 def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tmp_path: Path, name: str) -> None:
     plan = experiment(
@@ -148,6 +165,7 @@ def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tm
         ("model.learner.name", name),
         ("model.learner.inner_steps", 2),
         ("model.learner.cg_iterations", 2),
+        ("model.learner.executor", "loop"),
         ("train.steps", 2),
     )
     tasks = run(plan, tmp_path / "out")
@@ -159,12 +177,12 @@ def test_every_learner_that_can_be_trained_is_trained_and_loads(corpus: Path, tm
     moved = [not torch.equal(a, b) for a, b in zip(learner.parameters(), found.learner.parameters(), strict=True)]
     assert any(moved)
     assert not found.learner.training
-    assert bool(found.about.get("reference")) == (name == "prototypes")
+    assert bool(found.about.get("reference")) == isinstance(found.learner, Enrollable)
 
 
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     for key, value, said in (
-        ("model.learner.name", "dtw", "learners that can be trained: prototypes, maml, "),
+        ("model.learner.name", "dtw", "learners that can be trained: prototypes, "),
         ("model.learner.name", "protos", "did you mean prototypes"),
         ("model.encoder.name", "transformer", "Known are conv, linear, fc, sparse, conformer, crnn"),
         ("model.encoder.kernel", 4, "must be odd"),

@@ -36,7 +36,8 @@ from .features import window
 from .interruption import until_interrupted
 from .learners.outer import joint
 from .learners.preset import resolved
-from .learners.presets import LEARNERS
+from .learners.presets import LEARNERS, has_fixed_head
+from .learners.update import optimizer_of
 from .nets.encoders import FusedEncoder
 from .nets.precision import training_dtype as training_dtype
 from .tasks import TASKS
@@ -51,7 +52,12 @@ REFERENCE_SHOTS = (1, 3, 5)
 
 
 def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelConfig]:
-    """A learner with weights drawn from the seed; joint training gets one output for each training class."""
+    """A learner with weights drawn from the seed; joint training gets one output for each training class, a head of
+    fixed size as many as a task has.
+
+    Raises:
+        InputError: a learner that needs no training, or one with a head of fixed size and tasks of other sizes.
+    """
     config = resolved(experiment.model, LEARNERS)
     if LEARNERS[config.learner.name].outer is None:
         trainable = ", ".join(name for name, preset in LEARNERS.items() if preset.outer is not None)
@@ -59,7 +65,27 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
     if LEARNERS[config.learner.name].outer is joint:
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
         config = config.model_copy(update={"learner": learner})
+    if has_fixed_head(config):
+        ways = _ways(config, tasks)
+        config = config.model_copy(update={"learner": config.learner.model_copy(update={"ways": ways})})
     return build(config, seed=experiment.train.seed), config
+
+
+def _ways(config: ModelConfig, tasks: Tasks) -> int:
+    """Classes of a head of fixed size; InputError where tasks have others."""
+    drawn, learner = tasks.training.spec.n_way, config.learner
+    if learner.ways not in (0, drawn):
+        raise InputError(
+            f"model.learner.ways is {learner.ways} and episodes.ways is {drawn}; {learner.name} is trained on tasks of "
+            "as many classes as it has rows, so make them equal or leave model.learner.ways away."
+        )
+    for sampler in (tasks.training, tasks.validation):
+        if sampler.spec.n_way != drawn or not sampler.always_full:
+            raise InputError(
+                f"{learner.name} has a head for {drawn} classes and some tasks have others; select them with "
+                "exact=True, or choose a learner of any number of classes, such as maml."
+            )
+    return drawn
 
 
 # ------------------------------------------------------------------------------------------------------ 3. learning
@@ -152,8 +178,7 @@ def begin(experiment: Experiment, tasks: Tasks) -> tuple[Trainer, ModelConfig]:
     tasks.training.restart()
     if isinstance(learner.encoder, FusedEncoder):
         learner.encoder.training_dtype = training_dtype(train.precision)
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=train.lr, weight_decay=train.weight_decay)
-    return Trainer(learner.train(), optimizer), config
+    return Trainer(learner.train(), optimizer_of(learner, train.lr, train.weight_decay)), config
 
 
 def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +328,17 @@ def test_a_word_that_two_groups_have_is_counted_in_each_and_together_by_name() -
         tasks.record(step, [tasks.episode(step)])
     assert set(tasks.drawn.values()) == {12}
     assert {row["classes"] for row in tasks.log()["groups"]} == {3}
+
+
+@pytest.mark.parametrize("speakers", ["any", "disjoint", "where_known"])
+def test_an_exact_task_has_all_its_ways_or_is_in_no_group(speakers: Any) -> None:
+    tasks = sampler(spec=EpisodeSpec(5, 2, 2, speakers, exact=True))
+    assert tasks.always_full
+    for step in range(60):
+        draw = tasks.episode(step)
+        assert len(draw.classes) == 5
+        assert {name.split(":")[0] for name in draw.classes} == {"en"}
+    whole = EpisodeSpec(3, 2, 2, speakers)
+    assert sampler(spec=whole).always_full == (speakers == "any")  # some splits of the speakers leave fewer
+    with pytest.raises(InputError, match=r"No group has 9 classes|no group has two classes"):
+        sampler(spec=EpisodeSpec(9, 2, 2, speakers, exact=True))

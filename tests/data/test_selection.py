@@ -292,3 +292,30 @@ def test_our_own_words_are_selected_from_files(tmp_path: Path, monkeypatch: pyte
     assert {name for g in tasks.validation.groups for name in g.classes}.isdisjoint(
         {name for g in tasks.training.groups for name in g.classes}
     )
+
+
+def test_tasks_of_exactly_so_many_classes_leave_out_groups_of_fewer() -> None:
+    """Two corpora keep fewer than fourteen words to learn from: one has ten, the other shares some with it."""
+    plan = {"data": {"corpora": ["all"], "synth": {}}, "episodes": {"ways": 14}, "train": {"validation_ways": 4}}
+    asked = Experiment.model_validate(plan)
+    tasks, plain = select_tasks(asked, exact=True), select_tasks(asked)
+    lost = {group.name for group in plain.training.groups} - {group.name for group in tasks.training.groups}
+    assert lost == {group.name for group in plain.training.groups if len(group) < 14}
+    assert "digits * en" in lost
+    (note,) = tasks.notes
+    assert note.endswith("have fewer than 14 classes of 3 takes and are in no task.")
+    for sampler in (tasks.training, tasks.validation):
+        assert sampler.always_full
+        assert {len(sampler.episode(step).classes) for step in range(40)} == {14}
+    assert not plain.training.always_full
+    assert {len(plain.validation.episode(step).classes) for step in range(40)} <= {2, 3, 4}
+
+
+def test_too_many_classes_for_every_group_are_refused_in_a_sentence() -> None:
+    asked = Experiment.model_validate({"data": {"corpora": ["all"], "synth": {}}, "episodes": {"ways": 60}})
+    with pytest.raises(InputError) as caught:
+        select_tasks(asked, exact=True)
+    said = str(caught.value)
+    assert said.startswith("No group has 60 classes with the 3 takes that an episode needs (the largest has ")
+    assert "\n" not in said
+    assert said.count(".") == said.count("episodes.") + 1

@@ -41,6 +41,7 @@ def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out:
     import torch
 
     from ..data.selection import select_tasks
+    from ..learners.presets import has_fixed_head
     from ..training import Step, check_out, learn
     from .output import note, print_json
     from .progress import bars
@@ -50,7 +51,7 @@ def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out:
     started = time.time()
     last: list[Step] = []
     with bars() as report:
-        tasks = select_tasks(experiment, report)
+        tasks = select_tasks(experiment, report, exact=has_fixed_head(experiment.model))
         if tasks.absent:
             note(f"Not here and left out: {', '.join(tasks.absent)} (METAVOX_DATA names the folder of recordings).")
         for sentence in tasks.notes:

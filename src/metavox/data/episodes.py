@@ -38,6 +38,13 @@ class EpisodeSpec:
     k_shot: int
     n_query: int
     speakers: Literal["any", "disjoint", "where_known"] = "any"
+    exact: bool = False
+    """Whether a group of fewer than ``n_way`` classes gives no training task, instead of all it has."""
+
+    @property
+    def least(self) -> int:
+        """Classes without which a group gives no training task."""
+        return self.n_way if self.exact else 2
 
     def __post_init__(self) -> None:
         for name, low in (("n_way", 2), ("k_shot", 1), ("n_query", 1)):
@@ -117,16 +124,18 @@ class ClassIndex:
     def find_split(self, spec: EpisodeSpec) -> Split | None:
         """A split of the speakers that leaves two classes with ``k_shot`` takes on one side and a query on the other.
 
+        All ``n_way`` classes where the shape is exact.
+
         None where speakers are not named, or where no such split is found.
         """
         if not self.names_all_speakers:
             return None
-        apart = replace(spec, n_way=2, speakers="disjoint")
+        apart = replace(spec, n_way=spec.least, speakers="disjoint")
         eligible = self.eligible(apart)
         rng = np.random.default_rng(0)
-        for _ in range(N_SPLITS_SEARCHED if len(eligible) >= 2 else 0):
+        for _ in range(N_SPLITS_SEARCHED if len(eligible) >= spec.least else 0):
             split = _some_split(rng)
-            if len(self._apart(eligible, apart, split, rng)[0]) == 2:
+            if len(self._apart(eligible, apart, split, rng)[0]) == spec.least:
                 return split
         return None
 
@@ -180,7 +189,7 @@ class ClassIndex:
             widest = max(widest, found, key=lambda some: len(some[0]))
             if len(widest[0]) == n_way:
                 break
-        if len(widest[0]) < 2:
+        if len(widest[0]) < spec.least:
             order = (eligible[k] for k in _in_random_order(rng, len(eligible)))
             widest = self._apart(order, spec, split, rng)
         return self._as_draw(*widest)

@@ -60,10 +60,10 @@ class Drawable:
 
 
 def drawable(group: ClassIndex, spec: EpisodeSpec) -> Drawable | None:
-    """How a group gives tasks of this shape; None where it cannot give two classes."""
+    """How a group gives tasks of this shape; None where it cannot give two classes, or all where that is asked."""
     if spec.speakers == "any":
         eligible = group.eligible(spec)
-        return Drawable(spec, eligible, None) if len(eligible) >= 2 else None
+        return Drawable(spec, eligible, None) if len(eligible) >= spec.least else None
     apart = replace(spec, speakers="disjoint")
     split = group.find_split(apart)
     if split is not None:
@@ -116,6 +116,12 @@ class TaskSampler:
                 "tasks.speakers to where_known or any, or add recordings by other speakers."
             )
         most = max((len(group.eligible(self.spec)) for group in self.groups), default=0)
+        if self.spec.exact:
+            return (
+                f"No group has {self.spec.n_way} classes with the {self.spec.k_shot + 1} takes that an episode needs "
+                f"(the largest has {most}), and the learner has a head for {self.spec.n_way}; lower episodes.ways or "
+                "episodes.shots, or add recordings."
+            )
         return (
             f"No group has two classes with the {self.spec.k_shot + 1} takes that an episode needs (the largest "
             f"has {most}); lower episodes.shots or add recordings."
@@ -125,6 +131,12 @@ class TaskSampler:
     def n_classes(self) -> int:
         """Different classes of all groups; ``Draw.class_ids`` are below it, equal for equal names."""
         return len(self._ids)
+
+    @property
+    def always_full(self) -> bool:
+        """Whether every task has all ``n_way`` classes."""
+        known = [found for found in self._drawable if found is not None]
+        return self.spec.exact or all(found.split is None and len(found.eligible) >= self.spec.n_way for found in known)
 
     @property
     def chances(self) -> Float[np.ndarray, " G"]:

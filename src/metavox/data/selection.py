@@ -53,12 +53,15 @@ class _Grouped:
         return ClassIndex(utterances, axis, keep=positions, classes=classes, facts=self.facts, name=name)
 
 
-def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
+def select_tasks(experiment: Experiment, report: Report | None = None, *, exact: bool = False) -> Tasks:
     """Open the recordings, keep out what is left out, and split the classes into training and validation.
 
     A group is what ``tasks.within`` says, one language of one corpus if nothing is said. Real groups have
     ``data.real_share`` of the episodes, synthetic ones the rest; within a kind ``tasks.sampler`` decides. Validation
     tasks are made along the same axes; real groups that hold back too few words for one are validated together.
+
+    With ``exact`` every task, those of validation too, has ``episodes.ways`` classes, as a head of fixed size wants
+    them: groups of fewer are in none.
 
     Raises:
         InputError: too few classes for the episodes asked for, or speakers that cannot be kept apart.
@@ -71,8 +74,9 @@ def select_tasks(experiment: Experiment, report: Report | None = None) -> Tasks:
         raise InputError(_nothing(tasks))
     trained, held_out = _split(grouped, experiment)
     training = [(grouped.index(g.positions, g.name, trained), kind) for g, kind in grouped.groups]
-    held_out_spec = EpisodeSpec(train.validation_ways, train.validation_shots, 5, tasks.speakers)
-    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries, tasks.speakers)
+    validated = asked.ways if exact else train.validation_ways
+    held_out_spec = EpisodeSpec(validated, train.validation_shots, 5, tasks.speakers, exact)
+    spec = EpisodeSpec(asked.ways, asked.shots, asked.queries, tasks.speakers, exact)
     training, notes = _that_can_be_drawn(training, spec)
     validation = _validation(grouped, held_out, held_out_spec)
     if not validation and grouped.chosen.held_out is not None:
@@ -205,10 +209,11 @@ def _that_can_be_drawn(groups: list[_Group], spec: EpisodeSpec) -> tuple[list[_G
     if kept and len(kept) < len(groups):
         lost = [group.name for (group, _), way in zip(groups, ways, strict=True) if way is None]
         named = ", ".join(lost[:MAX_NAMED]) + (", ..." if len(lost) > MAX_NAMED else "")
+        few = f"fewer than {spec.n_way} classes" if spec.exact else "no two classes"
         whose = " with queries by other speakers" if spec.speakers == "disjoint" else ""
         notes.append(
-            f"{len(lost)} of {len(groups)} groups ({named}) have no two classes of {spec.k_shot + 1} takes{whose} and "
-            "are in no task."
+            f"{len(lost)} of {len(groups)} groups ({named}) have {few} of {spec.k_shot + 1} takes{whose} and are in no "
+            "task."
         )
     if spec.speakers == "where_known":
         n_apart = sum(way is not None and way.spec.speakers == "disjoint" for way in ways)

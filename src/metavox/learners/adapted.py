@@ -18,7 +18,7 @@ PATTERNS = {
     "all": ("*",),
     "head": ("head.*",),
     "body": (ENCODER + "*",),
-    "adapters": (ENCODER + "*.adapter.*", "head.*"),
+    "adapters": (ENCODER + "*", "head.*"),
     "lora": (OWN + "*", "head.*"),
     "context": (OWN + "*",),
 }

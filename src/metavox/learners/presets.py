@@ -9,10 +9,11 @@ from .by_condition import BY_CONDITION
 from .by_gradient import BY_GRADIENT, INNER, PLAIN, fine_tuned
 from .by_metric import BY_METRIC
 from .frozen import LinearProbe, SimpleShot
+from .masked import build_masked, masked
 from .metric import Prototypes
 from .outer import joint
 from .preset import Preset as Preset
-from .preset import Range
+from .preset import Range, resolved
 
 
 def _dtw(encoder: Encoder, config: LearnerConfig) -> nn.Module:
@@ -53,10 +54,18 @@ LEARNERS: dict[str, Preset] = {
     "simpleshot": Preset(
         _simpleshot, joint, "joint", "Wang et al. 2019, SimpleShot", search={"centring": ("none", "l2n", "cl2n")}
     ),
+    "masked": Preset(build_masked, masked, "joint", "Liu et al. 2021, TERA: no labels in training", search=INNER),
     "nearest_mean": Preset(_nearest_mean, None),
     "dtw": Preset(_dtw, None),
     "scratch": Preset(_scratch, None),
 }
+
+
+def has_fixed_head(config: ModelConfig) -> bool:
+    """Whether the learner tells classes apart by their number, so that each of its tasks must have as many of them."""
+    learner = resolved(config, LEARNERS).learner
+    return LEARNERS[learner.name].family == "gradient" and learner.head == "fixed"
+
 
 BASELINES = {
     "nearest_mean": ModelConfig(

@@ -1,6 +1,7 @@
 """What is learned of an inner step: how far each value goes, and along which combination of its gradients."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,17 @@ from .adapted import CONTEXT, flat
 
 STEERING = "update."
 """What the names of these values begin with in a learner."""
+
+
+def optimizer_of(learner: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) of all that is learned; what says how an inner loop goes does not decay."""
+    named = dict(learner.named_parameters())
+    steering = [value for name, value in named.items() if name.startswith(STEERING)]
+    rest = [value for name, value in named.items() if not name.startswith(STEERING)]
+    groups: list[dict[str, Any]] = [{"params": rest}]
+    if steering:
+        groups.append({"params": steering, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
 
 
 class LearnedUpdate(nn.Module):
