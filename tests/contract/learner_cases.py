@@ -28,6 +28,7 @@ def small(name: str, **learner: Any) -> ModelConfig:
 CASES = {
     **{name: SMALL.model_copy(update={"learner": learner}) for name, learner in (BY_METRIC | BY_GRADIENT).items()},
     "joint": small("joint", inner_steps=3, n_base_classes=7),
+    "masked": small("masked", inner_steps=3),
     "linear_probe": small("linear_probe", n_base_classes=7),
     "simpleshot-none": small("simpleshot", centring="none"),
     "simpleshot-l2n": small("simpleshot", centring="l2n"),

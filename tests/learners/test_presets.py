@@ -9,6 +9,7 @@ from metavox.checkpoint import build
 from metavox.config import LearnerConfig, ModelConfig
 from metavox.contracts import FrontEnd
 from metavox.learners.by_gradient import BY_GRADIENT
+from metavox.learners.masked import masked
 from metavox.learners.outer import in_turn, joint, leave_one_out, meta_gradient, open_set, query_loss
 from metavox.learners.presets import BASELINES, LEARNERS
 
@@ -25,6 +26,7 @@ def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     assert (outer.pop("open_prototypes"), outer.pop("film")) == (open_set, query_loss)
     assert {outer.pop(name) for name in BY_GRADIENT} == {meta_gradient}
     assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}
+    assert outer.pop("masked") is masked
     assert outer == dict.fromkeys(BASELINES)
 
 
