@@ -34,9 +34,8 @@ from .data.selection import Tasks
 from .engine.choice import Option
 from .features import window
 from .interruption import until_interrupted
-from .learners.outer import joint
 from .learners.preset import resolved
-from .learners.presets import LEARNERS, has_fixed_head
+from .learners.presets import LEARNERS, has_base_classes, has_fixed_head
 from .learners.update import optimizer_of
 from .nets.encoders import FusedEncoder
 from .nets.precision import training_dtype as training_dtype
@@ -62,7 +61,7 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
     if LEARNERS[config.learner.name].outer is None:
         trainable = ", ".join(name for name, preset in LEARNERS.items() if preset.outer is not None)
         raise InputError(f"model.learner.name is {config.learner.name!r}; learners that can be trained: {trainable}.")
-    if LEARNERS[config.learner.name].outer is joint:
+    if has_base_classes(config.learner.name):
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
         config = config.model_copy(update={"learner": learner})
     if has_fixed_head(config):

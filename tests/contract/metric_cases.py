@@ -6,6 +6,7 @@ CASES = {
     "prototypes-soft": LearnerConfig(name="prototypes", match="soft"),
     "prototypes-dtw": LearnerConfig(name="prototypes", match="dtw"),
     "prototypes-pooled": LearnerConfig(name="prototypes", match="pooled"),
+    "classified_prototypes": LearnerConfig(name="classified_prototypes", n_base_classes=5),
     "protonet": LearnerConfig(name="protonet"),
     "matching": LearnerConfig(name="matching"),
     "relation": LearnerConfig(name="relation", width=8),

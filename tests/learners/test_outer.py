@@ -12,7 +12,7 @@ from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, Draw, Episode, FrontEnd, InputError, Output
 from metavox.learners.outer import in_turn, joined, joint, leave_one_out, open_set, query_loss
-from metavox.learners.presets import LEARNERS
+from metavox.learners.presets import LEARNERS, has_base_classes
 from metavox.losses import cross_entropy
 from metavox.tasks import Commands
 
@@ -20,7 +20,7 @@ TRAINED = [name for name, preset in LEARNERS.items() if preset.outer is not None
 
 
 def learner_of(name: str, **options: Any) -> Any:
-    if LEARNERS[name].outer is joint:
+    if has_base_classes(name):
         options["n_base_classes"] = 5
     if LEARNERS[name].fixed.get("head") == "fixed":
         options["ways"] = 3

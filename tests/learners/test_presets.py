@@ -10,7 +10,15 @@ from metavox.config import LearnerConfig, ModelConfig
 from metavox.contracts import FrontEnd
 from metavox.learners.by_gradient import BY_GRADIENT
 from metavox.learners.masked import masked
-from metavox.learners.outer import in_turn, joint, leave_one_out, meta_gradient, open_set, query_loss
+from metavox.learners.outer import (
+    in_turn,
+    joint,
+    leave_one_out,
+    leave_one_out_and_joint,
+    meta_gradient,
+    open_set,
+    query_loss,
+)
 from metavox.learners.presets import BASELINES, LEARNERS
 
 REMEMBERING = (
@@ -23,6 +31,7 @@ def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     outer = {name: preset.outer for name, preset in LEARNERS.items()}
     assert {outer.pop(name) for name in REMEMBERING} == {in_turn}
     assert outer.pop("prototypes") is leave_one_out
+    assert outer.pop("classified_prototypes") is leave_one_out_and_joint
     assert (outer.pop("open_prototypes"), outer.pop("film")) == (open_set, query_loss)
     assert {outer.pop(name) for name in BY_GRADIENT} == {meta_gradient}
     assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}

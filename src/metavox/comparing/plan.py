@@ -19,7 +19,7 @@ from ..data.manifests import load_corpus
 from ..evaluation.protocols import Protocol, fitted
 from ..learners.outer import joint
 from ..learners.preset import Range, named, resolved
-from ..learners.presets import BASELINES, LEARNERS
+from ..learners.presets import BASELINES, LEARNERS, has_base_classes
 from .search import Space
 
 BASELINE_NAMES = ("nearest_mean", "dtw")
@@ -114,7 +114,7 @@ def model_for(recipe: WordsComparison, name: str) -> ModelConfig:
 
 def built(config: ModelConfig) -> Any:
     """The learner with its initial weights, of two base classes where joint training has some."""
-    if LEARNERS[config.learner.name].outer is joint and not config.learner.n_base_classes:
+    if has_base_classes(config.learner.name) and not config.learner.n_base_classes:
         learner = config.learner.model_copy(update={"n_base_classes": 2})
         config = config.model_copy(update={"learner": learner})
     try:

@@ -97,6 +97,8 @@ class LearnerConfig(Strict):
     """Weight of the squared weights of a linear probe beside the sum of its losses, 1 / C of scikit-learn."""
     centring: Literal["none", "l2n", "cl2n"] = "cl2n"
     """What SimpleShot does to a vector: nothing, unit length, or unit length without the mean of training."""
+    base_weight: float = Field(0.5, ge=0)
+    """Weight of telling all classes of training apart, beside the task, for ``classified_prototypes``."""
     n_base_classes: int = Field(0, ge=0)
     """Classes of the joint classifier, 0 for none; set from the training data."""
 

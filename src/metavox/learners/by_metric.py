@@ -10,9 +10,10 @@ from ..contracts import Encoder
 from ..nets import comparing
 from ..nets.cross_attention import CrossTransformer
 from ..nets.views import tracts
+from .classified import ClassifiedPrototypes
 from .classifier import N_SEGMENTS
 from .metric import Prototypes
-from .outer import in_turn, leave_one_out, open_set
+from .outer import in_turn, leave_one_out, leave_one_out_and_joint, open_set
 from .preset import Preset, Range
 from .support_set import SupportSet
 
@@ -23,6 +24,14 @@ N_MOMENTS = 32
 def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """Class means in kernel form, whatever the kernel."""
     return Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts))
+
+
+def classified_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """The same, trained to tell all classes of training apart too."""
+    views = partial(tracts, factors=config.tracts)
+    return ClassifiedPrototypes(
+        encoder, config.match, config.band, views, config.n_base_classes, base_weight=config.base_weight
+    )
 
 
 def protonet(encoder: Encoder, config: LearnerConfig) -> nn.Module:
@@ -65,6 +74,13 @@ WIDTH: dict[str, Range | tuple[Any, ...]] = {"width": (32, 64, 128, 256)}
 BY_METRIC = {
     "prototypes": Preset(
         prototypes, leave_one_out, "metric", "Snell et al. 2017, with dynamic time warping (Sakoe and Chiba 1978)"
+    ),
+    "classified_prototypes": Preset(
+        classified_prototypes,
+        leave_one_out_and_joint,
+        "metric",
+        "Kye et al. 2020, prototypes with global classification, on sequences",
+        search={"base_weight": Range(0.1, 2.0)},
     ),
     "protonet": Preset(protonet, in_turn, "metric", "Snell et al. 2017, Prototypical networks", search=SCALE),
     "matching": Preset(matching, in_turn, "metric", "Vinyals et al. 2016, Matching networks", search=SCALE),

@@ -8,10 +8,12 @@ from dataclasses import replace
 from math import log, nan
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import Batch, Episode, Grads, InputError, Output, Task
+from ..losses import cross_entropy
+from .classified import ClassifiedPrototypes
 from .classifier import JointClassifier
 from .gradient import GradientLearner
 from .metric import Prototypes
@@ -98,6 +100,23 @@ def open_set(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Gr
     return _mean_gradient(learner, task, episodes, forward)
 
 
+def leave_one_out_and_joint(learner: ClassifiedPrototypes, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """As ``leave_one_out``, and every clip is also told from all classes of training (Kye et al. 2020, equation 5).
+
+    What is reported is the loss of the episodes alone.
+    """
+    beside: list[Tensor] = []
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        scores, classes = learner.score_both(batch)
+        ids = torch.from_numpy(episode.draw.class_ids).to(batch.labels)[batch.labels]
+        beside.append(learner.base_weight * cross_entropy(classes, ids))
+        return Output(scores), batch
+
+    return _mean_gradient(learner, task, episodes, forward, beside.pop)
+
+
 def joint(learner: JointClassifier, task: Task, episodes: Sequence[Episode]) -> Grads:
     """Ordinary supervised training on all classes at once: the baseline that meta-learning has to beat.
 
@@ -128,8 +147,12 @@ def _mean_gradient(
     task: Task,
     episodes: Sequence[Episode],
     forward: Callable[[Episode], tuple[Output, Batch]],
+    beside: Callable[[], Tensor] | None = None,
 ) -> Grads:
-    """Mean over episodes of the gradient of the task's loss; one graph at a time, so memory does not grow with them."""
+    """Mean over episodes of the gradient of the task's loss; one graph at a time, so memory does not grow with them.
+
+    ``beside`` gives what is asked apart from the task of the episode that was just put ``forward``.
+    """
     parameters = {name: value for name, value in learner.named_parameters() if value.requires_grad}
     sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
     losses, guessing = [], []
@@ -137,7 +160,8 @@ def _mean_gradient(
     for episode in episodes:
         output, target = forward(episode)
         loss = task.loss(output, target)
-        grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        whole = loss if beside is None else loss + beside()
+        grads = torch.autograd.grad(whole, list(parameters.values()), allow_unused=True)
         for name, grad in zip(parameters, grads, strict=True):
             if grad is not None:
                 sums[name] += grad / len(episodes)

@@ -11,7 +11,7 @@ from .by_metric import BY_METRIC
 from .frozen import LinearProbe, SimpleShot
 from .masked import build_masked, masked
 from .metric import Prototypes
-from .outer import joint
+from .outer import joint, leave_one_out_and_joint
 from .preset import Preset as Preset
 from .preset import Range, resolved
 
@@ -59,6 +59,11 @@ LEARNERS: dict[str, Preset] = {
     "dtw": Preset(_dtw, None),
     "scratch": Preset(_scratch, None),
 }
+
+
+def has_base_classes(name: str) -> bool:
+    """Whether a learner's training tells all classes of training apart, so that it needs their number."""
+    return LEARNERS[name].outer in (joint, leave_one_out_and_joint)
 
 
 def has_fixed_head(config: ModelConfig) -> bool:
