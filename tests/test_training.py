@@ -20,8 +20,10 @@ from metavox import training
 from metavox.checkpoint import load_model, read_tensors, write_tensors
 from metavox.config import Experiment
 from metavox.contracts import Enrollable, Grads, InputError
+from metavox.data.episodes import EpisodeSpec
 from metavox.data.selection import Tasks, select_tasks
 from metavox.engine import engine
+from metavox.evaluation.protocols import Protocol, evaluate
 from metavox.learners.outer import leave_one_out
 from metavox.learners.presets import LEARNERS, Preset, has_fixed_head
 from metavox.training import (
@@ -148,6 +150,9 @@ def test_a_head_of_fixed_size_has_the_ways_of_training(corpus: Path, tmp_path: P
     assert tasks.validation.spec.n_way == tasks.training.spec.n_way == 3
     found = load_model(tmp_path / "out")
     assert (found.config.learner.ways, found.learner.ways, found.learner.fixed_ways) == (3, 3, True)
+    wider, group = Protocol(EpisodeSpec(4, 1, 1), 2, 0), tasks.training.groups[0]
+    with pytest.raises(InputError, match="a task has 4 classes and the head of this learner is fixed at 3; give it"):
+        evaluate(found.learner, training.TASKS["commands"](), tasks.bank, group, wider, plan.model.front_end)
     with pytest.raises(InputError, match=r"ways is 4 and episodes.ways is 3; .* make them equal"):
         initialise(experiment(corpus, fixed, ("model.learner.ways", 4), ("episodes.ways", 3)), tasks)
     for ways in (3, 5):  # validated by others; and of all that each group has

@@ -100,6 +100,34 @@ def test_an_order_given_later_takes_the_place_of_the_rules_and_needs_no_recordin
         engine.gradient(values, tasks, order=2.0)
 
 
+@pytest.mark.parametrize("ways", ["loop", *EXECUTIONS])
+def test_weights_given_later_take_the_place_of_those_of_a_multi_step_loss_for_once(ways: str) -> None:
+    problem, values, tasks = CASES["tanh"].problem()
+    rule, options = UpdateRule(2, LR), EXECUTIONS.get(ways, {"executor": "loop"})
+    engine = Engine(problem, rule, "multi_step", **options)
+    for weights in ((0.3, 0.7), (0.0, 1.0), (0.5, 0.5)):
+        expected = gradient(problem, rule, values, tasks, outer=MultiStep(weights))
+        same(engine.gradient(values, tasks, outer=MultiStep(weights)), expected)
+    same(engine.gradient(values, tasks), gradient(problem, rule, values, tasks, outer="multi_step"))
+    with pytest.raises(InputError, match="3 weights for 2 inner steps"):
+        engine.gradient(values, tasks, outer=MultiStep((0.2, 0.3, 0.5)))
+
+
+@pytest.mark.parametrize("ways", EXECUTIONS)
+@pytest.mark.parametrize("order", [0.0, 0.4, 1.0])
+def test_what_a_transform_reads_is_learned_in_every_order_and_does_not_adapt(order: float, ways: str) -> None:
+    problem, values, tasks = CASES["tanh"].problem()
+    learned = {f"gain.{name}": 1 + 0.1 * normal(*value.shape, seed=3) for name, value in values.items()}
+
+    def transform(name: str, grad: Tensor, index: int, values: Any) -> Tensor:
+        return grad * values[f"gain.{name}"] * (1 + index)
+
+    rule = UpdateRule(2, LR, order=order, transform=transform, reads="gain.")
+    expected = gradient(problem, rule, {**values, **learned}, tasks)
+    same(gradient(problem, rule, {**values, **learned}, tasks, **EXECUTIONS[ways]), expected, 1e-10)
+    assert all(bool(expected.values[name].any()) for name in learned)
+
+
 def test_tasks_of_several_shapes_keep_their_places() -> None:
     module = seeded(mlp())
     problem, values = Problem.of(module, classes), values_of(module)
