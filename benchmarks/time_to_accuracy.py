@@ -40,7 +40,7 @@ from metavox.contracts import Outer
 from metavox.data.selection import Tasks, select_tasks
 from metavox.learners.outer import leave_one_out, meta_gradient
 from metavox.tasks import TASKS
-from metavox.training import Trainer, _outer_step, as_episode, initialise, training_dtype, training_episodes, validate
+from metavox.training import Trainer, _apply, as_episode, initialise, training_dtype, training_episodes, validate
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "commands.yaml"
 OURS, FLOAT32 = "metavox", "metavox_float32"
@@ -115,6 +115,16 @@ def side_of(experiment: Experiment, precision: str, outer: Outer) -> Side:
     return Side(tasks, Trainer(learner, optimizer), outer)
 
 
+def take_step(side: Side, experiment: Experiment, task: Any) -> None:
+    """One outer step as ``metavox.training.outer_step`` takes it, by the side's own outer rule."""
+    trainer = side.trainer
+    episodes = training_episodes(experiment, side.tasks, trainer.step)
+    grads = side.outer(trainer.learner, task, episodes)
+    _apply(trainer, grads, experiment)
+    side.tasks.training.record(trainer.step, [episode.draw for episode in episodes], grads.losses, grads.guessing)
+    trainer.step += 1
+
+
 def run_seed(kind: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     """All sides of one recipe and seed, step by step in turn."""
     experiment, task = experiment_of(kind, seed, asked), TASKS["commands"]()
@@ -132,7 +142,7 @@ def run_seed(kind: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
             side = sides[name]
             known = len(getattr(side.trainer.learner, "chosen", ()))
             started = time.process_time()
-            _outer_step(side.trainer, side.tasks, experiment, side.outer, task)
+            take_step(side, experiment, task)
             side.seconds.append(time.process_time() - started)
             side.choosing += [step] if len(getattr(side.trainer.learner, "chosen", ())) > known else []
         if step % DRAWN_EVERY == 0:
