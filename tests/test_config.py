@@ -321,7 +321,7 @@ def test_an_unknown_key_of_transcription_names_its_neighbour(
         ("recogniser: {}\nmodel: {}", "unknown key model; known keys are recogniser, data, augment, speed"),
         ("recogniser: {}\nspeed: 0.6", "speed is 0.6: input should be less than or equal to 0.5"),
         ("recogniser: {}\ntasks: {axis: word}", "tasks.axis is 'word'"),
-        ("recogniser: {}\nlearning: {outer: imaml}", "learning.outer is 'imaml'"),
+        ("recogniser: {}\nlearning: {outer: leap}", "learning.outer is 'leap'"),
         ("recogniser: {}\ndata: {corpora: malayalam_msc}", "data.corpora is 'malayalam_msc'"),
         ("recogniser: {}\ndata: {validation_share: 0}", "data.validation_share is 0"),
         ("recogniser: {}\ntrain: {batch_s: 0}", "train.batch_s is 0"),

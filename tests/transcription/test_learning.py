@@ -18,6 +18,7 @@ import yaml
 from sequence_cases import FRONT_END, equal, talk, values_of
 
 from metavox.checkpoint import read_tensors, write_tensors
+from metavox.config import load_recipe
 from metavox.config.transcription import TranscriptionExperiment
 from metavox.contracts import InputError, Transcribed
 from metavox.data import spoken as spoken_module
@@ -744,6 +745,20 @@ def test_tasks_of_one_text_are_refused_when_they_are_drawn(tmp_path: Path) -> No
     tree["learning"] |= {"outer": "fomaml", "share": 1.0}
     with pytest.raises(InputError, match=r"No two texts differ along language; choose another tasks\.axis"):
         run(TranscriptionExperiment.model_validate(tree), tmp_path / "out")
+
+
+def test_a_recipe_that_contradicts_its_learner_is_refused_before_anything_is_computed(
+    data: Path, tmp_path: Path
+) -> None:
+    plan = experiment(data, ("learning.learner", "anil"), ("learning.outer", "joint"))
+    with pytest.raises(InputError, match=r"learning\.outer is joint and anil is the learner with outer=maml"):
+        check_out(plan, tmp_path / "out")
+
+
+def test_the_recipe_that_ships_takes_any_learner() -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "transcription.yaml"
+    found = resolved(load_recipe(recipe, ["learning.learner=cavia"]))
+    assert (found.learning.outer, found.learning.encoding, found.recogniser.condition_by) == ("maml", "zero", "film")
 
 
 def test_a_folder_that_is_taken_is_refused_and_left_alone(data: Path, tmp_path: Path) -> None:

@@ -267,7 +267,9 @@ def validate(net: Recogniser, spoken: Spoken, batch: int = 16) -> float | None:
 
 
 def check_out(experiment: TranscriptionExperiment, out: Path, *, resume: bool = False) -> None:
-    """Raise InputError where a training cannot be left in ``out``; quick, to be asked before anything is computed."""
+    """Raise InputError where a training cannot be left in ``out``, or the recipe contradicts the learner that it names;
+    quick, to be asked before anything is computed."""
+    resolved(experiment)
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
