@@ -15,6 +15,7 @@ from .comparison import CompareConfig as CompareConfig
 from .comparison import WordsComparison as WordsComparison
 from .loading import override as override
 from .loading import validated as validated
+from .recipes import comparison_of as comparison_of
 from .recipes import load_comparison as load_comparison
 from .recipes import load_experiment as load_experiment
 from .recipes import load_recipe as load_recipe
@@ -24,3 +25,6 @@ from .transcription import SentencesConfig as SentencesConfig
 from .transcription import TaskAxisConfig as TaskAxisConfig
 from .transcription import TranscriptionExperiment as TranscriptionExperiment
 from .transcription import TranscriptionTrainConfig as TranscriptionTrainConfig
+from .transcription_comparison import CompareTranscriptionConfig as CompareTranscriptionConfig
+from .transcription_comparison import TargetConfig as TargetConfig
+from .transcription_comparison import TranscriptionComparison as TranscriptionComparison

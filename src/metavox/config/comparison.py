@@ -11,14 +11,15 @@ from .loading import Strict
 ALL = "all"
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """One name as a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
 class CompareConfig(Strict):
     """What is compared, and the budget that every learner has."""
 
-    learners: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = (ALL,)
+    learners: Annotated[tuple[str, ...], BeforeValidator(as_list)] = (ALL,)
     """Keys of ``learners.presets.LEARNERS``, or ``all``. The baselines stand beside them in any case."""
     folds: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
     """Sets to test on, by fold: those of one fold are left out together, with all their languages."""

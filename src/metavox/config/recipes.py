@@ -10,6 +10,7 @@ from .commands import Experiment
 from .comparison import WordsComparison
 from .loading import read_recipe, validated
 from .transcription import TranscriptionExperiment
+from .transcription_comparison import TranscriptionComparison
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -28,40 +29,55 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment:
     """Read a recipe of either kind.
 
-    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription. A section
-    ``compare`` is checked and left out: it is no part of a training.
+    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription, and so is one that
+    compares on targets with bases. A section ``compare`` is checked and left out: it is no part of a training.
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range.
     """
     tree = read_recipe(path, overrides)
+    if "compare" in tree:
+        compared = comparison_of(tree, str(path))
+        given = {name: getattr(compared, name) for name in compared.model_fields_set - {"compare"}}
+        return (
+            TranscriptionExperiment(**given) if isinstance(compared, TranscriptionComparison) else Experiment(**given)
+        )
     if _transcribes(tree):
         return validated(TranscriptionExperiment, tree, str(path))
-    if "compare" in tree:
-        compared = validated(WordsComparison, tree, str(path))
-        return Experiment(**{name: getattr(compared, name) for name in compared.model_fields_set - {"compare"}})
     return validated(Experiment, tree, str(path))
 
 
-def load_comparison(path: Path, overrides: Sequence[str] = ()) -> WordsComparison:
-    """Read a recipe for words with its section ``compare``, which may be absent.
+def load_comparison(path: Path, overrides: Sequence[str] = ()) -> WordsComparison | TranscriptionComparison:
+    """Read a recipe of either kind with its section ``compare``, which may be absent.
 
     Raises:
-        InputError: as ``load_experiment``.
+        InputError: as ``load_recipe``.
     """
-    tree = read_recipe(path, overrides)
+    return comparison_of(read_recipe(path, overrides), str(path))
+
+
+def comparison_of(tree: dict[Any, Any], source: str) -> WordsComparison | TranscriptionComparison:
+    """A comparison from plain sections, of the kind that they are of.
+
+    Raises:
+        InputError: an unknown key or a value out of range.
+    """
     if _transcribes(tree):
-        raise InputError(
-            f"Recipe {path} trains a recogniser; name one with a model section, such as compare_words.yaml."
-        )
-    return validated(WordsComparison, tree, str(path))
+        return validated(TranscriptionComparison, tree, source)
+    return validated(WordsComparison, tree, source)
 
 
 def _transcribes(tree: dict[Any, Any]) -> bool:
     words, own = set(Experiment.model_fields), set(TranscriptionExperiment.model_fields)
-    if "recogniser" in tree:
+    if "recogniser" in tree or _has_bases(tree):
         return True
     if (words - own) & set(tree):
         return False
     near = difflib.get_close_matches("recogniser", map(str, tree), n=1, cutoff=0.8)
     return bool(near or (own - words) & set(tree))
+
+
+def _has_bases(tree: dict[Any, Any]) -> bool:
+    compare = tree.get("compare")
+    folds = compare.get("folds") if isinstance(compare, dict) else None
+    return isinstance(folds, list) and any(isinstance(fold, dict) for fold in folds)
