@@ -21,6 +21,7 @@ Numbers = Shaped[np.ndarray, " _"] | Sequence[SupportsFloat]
 """One figure an item: an array or a plain list."""
 Clusters = Shaped[np.ndarray, " _"] | Sequence[Any]
 """One label an item (speakers), or a list of several such arrays (speakers and classes)."""
+Pair = tuple[Numbers, Numbers] | tuple[Numbers, Numbers, Clusters] | tuple[Numbers, Numbers, Clusters, Numbers]
 
 _WEIGHTS_AT_ONCE = 1 << 20  # resamples times clusters held in memory together: 8 MiB an array
 
@@ -203,7 +204,7 @@ def paired_bootstrap(
 
 
 def stratified_paired_difference(
-    pairs_by_set: Mapping[str, tuple[Numbers, Numbers] | tuple[Numbers, Numbers, Clusters]],
+    pairs_by_set: Mapping[str, Pair],
     *,
     seed: int,
     n_resamples: int = 10_000,
@@ -211,10 +212,10 @@ def stratified_paired_difference(
 ) -> StratifiedDifference:
     """The mean over sets of the mean a - b of each, every set counting the same whatever its size.
 
-    ``pairs_by_set`` maps a set's name to (a, b) or (a, b, clusters). Items or clusters are resampled within each set;
-    the sets stay, so the interval speaks of these sets and not of others. The worst set is that of the smallest
-    a - b: for error rates give the other's as a and yours as b. Raises InputError for no sets and, with the set's
-    name, as ``paired_bootstrap`` does.
+    ``pairs_by_set`` maps a set's name to (a, b), (a, b, clusters) or (a, b, clusters, per), where a set's figure is
+    sum(a - b) / sum(per). Items or clusters are resampled within each set; the sets stay, so the interval speaks of
+    these sets and not of others. The worst set is that of the smallest a - b: for error rates give the other's as a
+    and yours as b. Raises InputError for no sets and, with the set's name, as ``paired_bootstrap`` does.
     """
     _check_level(level)
     if not pairs_by_set:
@@ -224,9 +225,9 @@ def stratified_paired_difference(
     parts: list[_Replicates] = []
     by_set: dict[str, PairedDifference] = {}
     for name, stream in zip(names, streams, strict=True):
-        a, b, *clusters = pairs_by_set[name]
+        a, b, clusters, per = (*pairs_by_set[name], None, None)[:4]
         difference = _paired(a, b, f" of set {name}")
-        part, n_clusters = _resample(difference, None, clusters[0] if clusters else None, stream, n_resamples)
+        part, n_clusters = _resample(difference, per, clusters, stream, n_resamples)
         parts.append(part)
         by_set[name] = _as_difference(part, len(difference), n_clusters, level)
     mean = _mean_over_sets(parts)
