@@ -15,10 +15,11 @@ import pytest
 from metavox.benchmarking.timing import Rounds
 from metavox.checkpoint import load_model
 from metavox.comparing import word_cell, word_costs
-from metavox.comparing.comparison import cells_of, run_comparison
-from metavox.comparing.plan import LR, make_plan, model_for, space_of
+from metavox.comparing.comparison import run_comparison
 from metavox.comparing.recorded import Cell, cell_folder
+from metavox.comparing.subject import cells_of
 from metavox.comparing.word_cell import of_exactly, run_cell
+from metavox.comparing.word_plan import LR, make_plan, model_for, space_of
 from metavox.config import load_comparison
 from metavox.contracts import InputError
 from metavox.data.bank import Bank

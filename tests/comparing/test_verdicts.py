@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metavox.comparing.comparison import WORDS
 from metavox.comparing.page import page
 from metavox.comparing.table import Material, figures
 from metavox.comparing.verdicts import sentences
+from metavox.comparing.words import MEASURE as WORDS
 from metavox.data.episodes import EpisodeSpec
 from metavox.evaluation.protocols import Protocol, over_corpora, summary
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..comparing.subject import Subject
 
 
 def compare(
@@ -23,15 +26,17 @@ def compare(
     ] = 1,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
-    """Compare learners: the same data, tasks, trials and CPU time for all, on word sets none of them heard.
+    """Compare learners: the same data, tasks, trials and CPU time for all, on what none of them heard.
 
     Example: metavox compare recipes/compare_words.yaml --jobs 2 --out exp/words
+
+    Example: metavox compare recipes/compare_transcription.yaml --jobs 2 --out exp/languages
 
     Example: metavox compare recipes/compare_words.yaml compare.minutes=0.2 --learner fomaml --learner joint
     """
     import torch
 
-    from ..comparing.comparison import run_comparison
+    from ..comparing.comparison import run_comparison, subject_of
     from ..config import load_comparison
     from .output import note, print_json
     from .progress import bars
@@ -44,57 +49,57 @@ def compare(
     with bars() as report:
         document = run_comparison(asked, out, jobs, report)
     if json_out:
-        print_json(_summary(document, out))
+        print_json(_summary(document, subject_of(asked), out))
         return
-    _show(document)
+    _show(document, subject_of(asked))
     note(f"Wrote {out / 'report.md'}, {out / 'comparison.json'} and {out / 'rows.jsonl'}.")
 
 
-def _summary(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """The best with most shots, flat, and a flat row for each learner."""
-    names = document["versus"][-1] if document["versus"] else {}
-    shots = names.get("shots")
-    here = [row for row in document["standings"] if row["shots"] == shots]
+def _summary(document: Mapping[str, Any], subject: "Subject", out: Path) -> dict[str, Any]:
+    """The best where most was given, flat, and a flat row for each learner."""
+    names, axis = document["versus"][-1] if document["versus"] else {}, subject.measure.axis
+    given = names.get(axis)
+    here = [row for row in document["standings"] if row[axis] == given]
     first = next((row for row in here if row["learner"] == names.get("best")), here[0] if here else {})
-    keys = ("metric", "mean", "ci95", "n", "episodes", "seed", "ways", "shots", "queries", "speakers")
-    found = {key: first.get(key) for key in keys}
+    found = {key: first.get(key) for key in subject.summary_keys} | {subject.given_key: given}
+    found |= {key: document["protocol"][key] for key in ("seed", "draws") if key in document["protocol"]}
     found |= {"model": first.get("learner"), "corpus": [own["corpus"] for own in first.get("by_set", [])]}
     found |= {key: first.get(key) for key in ("worst_corpus", "worst_mean")}
-    for question in ("baseline", "joint"):
-        row = _paired(document, question, first.get("learner"), shots)
+    for question in ("baseline", *subject.measure.rivals):
+        row = _paired(document, question, first.get("learner"), axis, given)
         found[question] = names.get(question)
         found |= {f"{question}_difference": row.get("difference"), f"{question}_p_value": row.get("p_value")}
         found[f"{question}_difference_ci95"] = [row.get("low"), row.get("high")]
     about = {"trials": document["protocol"]["trials"], "minutes": document["protocol"]["minutes"]}
+    keys = ("mean", "ci95", "n", "worst_corpus", "worst_mean", "sets")
     rows = [
-        {key: row[key] for key in ("learner", "shots", "mean", "ci95", "n", "worst_corpus", "worst_mean", "sets")}
+        {"learner": row["learner"], subject.given_key: row[axis], **{key: row[key] for key in keys}}
         for row in document["standings"]
     ]
     said = {"learners": rows, "sentences": document["sentences"], "out": str(out)}
     return {**found, **about, "version": document["versions"]["metavox"], **said}
 
 
-def _paired(document: Mapping[str, Any], question: str, learner: Any, shots: Any) -> dict[str, Any]:
+def _paired(document: Mapping[str, Any], question: str, learner: Any, axis: str, given: Any) -> dict[str, Any]:
     for row in document["paired"]:
-        if (row["question"], row["learner"], row["shots"]) == (question, learner, shots):
+        if (row["question"], row["learner"], row[axis]) == (question, learner, given):
             return dict(row)
     return {}
 
 
-def _show(document: Mapping[str, Any]) -> None:
-    """A table for each number of shots, what it took, and the verdicts."""
+def _show(document: Mapping[str, Any], subject: "Subject") -> None:
+    """A table for each amount that was given, what it took, and the verdicts."""
     from rich.console import Console
 
-    from ..comparing.comparison import WORDS
     from ..comparing.page import cost_rows, standing_rows
 
-    console = Console()
+    console, measure = Console(), subject.measure
     if not console.is_terminal:  # a file is as wide as it needs to be
         console.width = 120
     for names in document["versus"]:
-        shots = names["shots"]
-        console.print(_table(WORDS.given(shots), *standing_rows(document, WORDS, shots)))
-    console.print(_table("what it took", *cost_rows(document)))
+        at = names[measure.axis]
+        console.print(_table(measure.given(at), *standing_rows(document, measure, at)))
+    console.print(_table("what it took", *cost_rows(document, measure)))
     for sentence in document["sentences"]:
         print(sentence)
 

@@ -16,7 +16,7 @@ def page(document: Mapping[str, Any], measure: Measure) -> str:
         at = names[measure.axis]
         lines += ["", f"## {measure.given(at)}", "", *_table(*standing_rows(document, measure, at))]
         lines += ["", "On each set:", "", *_table(*_by_set(document, measure, at))]
-    lines += ["", "## What it took", "", *_table(*cost_rows(document)), "", document["measured"], ""]
+    lines += ["", "## What it took", "", *_table(*cost_rows(document, measure)), "", document["measured"], ""]
     lines += ["## What was tried", "", *_table(*_tried(document)), "", document["search"]]
     return "\n".join(lines) + "\n"
 
@@ -31,10 +31,11 @@ def standing_rows(document: Mapping[str, Any], measure: Measure, at: Any) -> Tab
     paired = {
         (row["question"], row["learner"]): row for row in document["paired"] if row[measure.axis] == at
     }  # fmt: skip
-    questions = [question for question in ("baseline", "joint") if question in names]
+    asked = {names[question]: question for question in ("baseline", *measure.rivals) if question in names}
+    questions = [question for question in names if question in asked.values()]
     heads = ["learner", "mean %", "worst set"]
     for question in questions:
-        heads += [f"to {names[question]}", "p"]
+        heads += [f"{'to' if measure.highest else 'gain on'} {names[question]}", "p"]
     rows = []
     for row in document["standings"]:
         if row[measure.axis] != at:
@@ -51,23 +52,29 @@ def standing_rows(document: Mapping[str, Any], measure: Measure, at: Any) -> Tab
     return heads, rows
 
 
-def cost_rows(document: Mapping[str, Any]) -> Table:
+def cost_rows(document: Mapping[str, Any], measure: Measure) -> Table:
     """What each learner took."""
-    heads = ["learner", "CPU s", "steps", "adapt ms", "predict ms", "memory MB", "parameters", "state kB"]
+    heads = ["learner", *measure.cost_heads.values()]
     rows = [
         [
             row["learner"] + (f" (training of {row['shares_training_of']})" if row["shares_training_of"] else ""),
-            _number(row["training_cpu_s"], "{:.1f}"),
-            _number(row["steps"], "{:.0f}"),
-            _number(row["adapt_ms"], "{:.1f}"),
-            _number(row["predict_ms"], "{:.1f}"),
-            _number(row["peak_memory_mb"], "{:.0f}"),
-            _number(row["parameters"], "{:,}"),
-            _number(None if row["state_bytes"] is None else row["state_bytes"] / 1000, "{:.1f}"),
+            *(_number(row[key], *_FORMS[key]) for key in measure.cost_heads),
         ]
         for row in document["costs"]
     ]
     return heads, rows
+
+
+_FORMS: dict[str, tuple[str, int]] = {
+    "training_cpu_s": ("{:.1f}", 1),
+    "steps": ("{:.0f}", 1),
+    "adapt_ms": ("{:.1f}", 1),
+    "predict_ms": ("{:.1f}", 1),
+    "peak_memory_mb": ("{:.0f}", 1),
+    "parameters": ("{:,}", 1),
+    "state_bytes": ("{:.1f}", 1000),
+}
+"""How a cost is written, and what it is divided by."""
 
 
 def _by_set(document: Mapping[str, Any], measure: Measure, at: Any) -> Table:
@@ -110,8 +117,8 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _number(value: Any, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _number(value: Any, form: str, unit: int) -> str:
+    return "" if value is None else form.format(value if unit == 1 else value / unit)
 
 
 def _percent(value: float) -> str:

@@ -8,16 +8,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ..checkpoint import put_folder, write_json, write_text
-from ..config import WordsComparison, validated
+from ..config import TranscriptionComparison, WordsComparison, comparison_of
 from ..contracts import InputError
 
 RECIPE = "recipe.yaml"
 _RESULT = "result.json"
+
+Comparison = WordsComparison | TranscriptionComparison
+C = TypeVar("C", bound=WordsComparison | TranscriptionComparison)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Finished:
 # ---------------------------------------------------------------------------------------------------------- whose it is
 
 
-def claim(out: Path, recipe: WordsComparison) -> None:
+def claim(out: Path, recipe: Comparison) -> None:
     """Write down what is compared in ``out``, or see that it is the same as before. Learners may come and go.
 
     Raises:
@@ -60,7 +63,7 @@ def claim(out: Path, recipe: WordsComparison) -> None:
         tree = recipe.model_dump(mode="json", exclude_unset=True)
         write_text(known, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         return
-    ours, theirs = (_identity(some) for some in (recipe, read_recipe(out)))
+    ours, theirs = (_identity(some) for some in (recipe, read_recipe(out, type(recipe))))
     odd = [key for key in ours if ours[key] != theirs[key]]
     if odd:
         raise InputError(
@@ -68,17 +71,20 @@ def claim(out: Path, recipe: WordsComparison) -> None:
         )
 
 
-def read_recipe(out: Path) -> WordsComparison:
-    """What is compared in ``out``. Raises InputError where that cannot be read."""
+def read_recipe(out: Path, kind: type[C]) -> C:
+    """What is compared in ``out``. Raises InputError where that cannot be read, or is of another kind."""
     known = out / RECIPE
     try:
         tree = yaml.safe_load(known.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         raise InputError(f"{known} cannot be read ({' '.join(str(err).split())[:160]}); give another --out.") from None
-    return validated(WordsComparison, tree, str(known))
+    found = comparison_of(tree if isinstance(tree, dict) else {}, str(known))
+    if not isinstance(found, kind):
+        raise InputError(f"{out} holds a comparison of another kind; give another --out.")
+    return found
 
 
-def _identity(recipe: WordsComparison) -> dict[str, Any]:
+def _identity(recipe: Comparison) -> dict[str, Any]:
     tree = recipe.model_dump(mode="json")
     del tree["compare"]["learners"]
     return tree

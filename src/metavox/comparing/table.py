@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist, median
 from typing import Any
 
@@ -27,8 +27,19 @@ class Measure:
     """(rows by learner, versus, seed) -> by how much each is better, as ``evaluation.comparison.compare``."""
     highest: bool = True
     """Whether the best has the highest mean."""
-    joint: str = "joint"
-    """Whom meta-learning has to beat."""
+    rivals: Mapping[str, str] = field(default_factory=lambda: {"joint": "joint"})
+    """Whom meta-learning has to beat, by the question that is asked."""
+    baselines: tuple[str, ...] = ()
+    """Who needs no training here; none for those of the family ``untrained``."""
+    baseline: str = "untrained baseline"
+    """What such a learner is called."""
+    cost_heads: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "training_cpu_s": "CPU s", "steps": "steps", "adapt_ms": "adapt ms", "predict_ms": "predict ms",
+            "peak_memory_mb": "memory MB", "parameters": "parameters", "state_bytes": "state kB",
+        }
+    )  # fmt: skip
+    """Heads of the table of costs, by key."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,9 @@ def figures(material: Material, measure: Measure, seed: int) -> dict[str, Any]:
         here = [row for row in standings if row[measure.axis] == at]
         some = {name: rows[name, at] for name in learners if (name, at) in rows}
         best = _best(here, measure)
-        untrained = _best([row for row in here if family[row["learner"]] == "untrained"], measure)
-        versus = {"baseline": untrained, "joint": measure.joint if measure.joint in some else None, "best": best}
+        untrained = _best([row for row in here if _is_baseline(row["learner"], measure, family)], measure)
+        rivals = {question: name if name in some else None for question, name in measure.rivals.items()}
+        versus = {"baseline": untrained, **rivals, "best": best}
         best_of[at] = {question: name for question, name in versus.items() if name is not None}
         for question, other in best_of[at].items():
             found = measure.compare(some, other, seed)
@@ -118,6 +130,10 @@ def _best(standings: Sequence[Mapping[str, Any]], measure: Measure) -> str | Non
     some = [row for row in standings if row["complete"]]
     choose = max if measure.highest else min
     return choose(some, key=lambda row: row["mean"])["learner"] if some else None
+
+
+def _is_baseline(name: str, measure: Measure, family: Mapping[str, str]) -> bool:
+    return name in measure.baselines if measure.baselines else family[name] == "untrained"
 
 
 def _each_set(

@@ -26,25 +26,25 @@ def sentences(figures: Figures, measure: Measure) -> list[str]:
             found.append(f"{given}, no learner was asked about every set, and nothing is the best.")
             continue
         found += [
-            _best(here["standings"], names, given),
-            _helped(here["standings"], here["paired"], names, measure.joint, given),
+            _best(here["standings"], names, measure, given),
+            *(_helped(here["standings"], here["paired"], names, rival, given) for rival in measure.rivals.items()),
             _ties(here["paired"], names["best"], given),
-            _behind(here["best_by_set"], names, given),
+            _behind(here["best_by_set"], names, measure, given),
             *(_detectable(row, given) for row in here["detectable"]),
         ]
     return [*found, *_notes(figures["costs"])]
 
 
-def _best(standings: Sequence[Mapping[str, Any]], names: Mapping[str, Any], given: str) -> str:
+def _best(standings: Sequence[Mapping[str, Any]], names: Mapping[str, Any], measure: Measure, given: str) -> str:
     row = next(row for row in standings if row["learner"] == names["best"])
     low, high = row["ci95"]
     ends = "" if low is None else f" ({_percent(low)} to {_percent(high)})"
     text = f"{given}, {row['learner']} is the best with {_percent(row['mean'])} %{ends}, "
     text += f"worst on {row['worst_corpus']} with {_percent(row['worst_mean'])} %"
+    if row["learner"] in measure.baselines or row["family"] == "untrained":
+        return f"{text}: nothing that was trained is better than this {measure.baseline}."
     if row["family"] == "joint":
         return f"{text}: ordinary joint training wins, and no meta-learning is needed for it."
-    if row["family"] == "untrained":
-        return f"{text}: nothing that was trained is better than this untrained baseline."
     return f"{text}."
 
 
@@ -52,16 +52,17 @@ def _helped(
     standings: Sequence[Mapping[str, Any]],
     paired: Sequence[Mapping[str, Any]],
     names: Mapping[str, Any],
-    joint: str,
+    rival: tuple[str, str],
     given: str,
 ) -> str:
-    """Whether meta-learning helps: whose interval of the difference to joint fine-tuning lies above zero."""
+    """Whether meta-learning helps: whose interval of the difference to a rival lies above zero."""
+    question, joint = rival
     learned = [row["learner"] for row in standings if row["family"] not in ORDINARY]
     if not learned:
         return f"{given}, no meta-learner gave a result: whether meta-learning helps cannot be said."
-    if "joint" not in names:
+    if question not in names:
         return f"{given}, {joint} gave no result to stand beside: whether meta-learning helps cannot be said."
-    rows = [row for row in paired if row["question"] == "joint" and row["learner"] in learned]
+    rows = [row for row in paired if row["question"] == question and row["learner"] in learned]
     failed = [row for row in rows if not _above(row)]
     if not failed:
         worst = min(rows, key=lambda row: row["difference"])
@@ -88,21 +89,22 @@ def _ties(paired: Sequence[Mapping[str, Any]], best: str, given: str) -> str:
     return f"{given}, {_listed(tied)} {'tie' if len(tied) > 1 else 'ties'} with {best}."
 
 
-def _behind(sets: Sequence[Mapping[str, Any]], names: Mapping[str, Any], given: str) -> str:
+def _behind(sets: Sequence[Mapping[str, Any]], names: Mapping[str, Any], measure: Measure, given: str) -> str:
     best, baseline = names["best"], names.get("baseline")
+    kind, below = measure.baseline, "below" if measure.highest else "worse than"
     if baseline is None:
-        return f"{given}, no untrained baseline was asked about every set."
+        return f"{given}, no {kind} was asked about every set."
     if baseline == best:
         return f"{given}, {best}, which needs no training, is not beaten."
     worse = [row for row in sets if row["difference"] < 0]
     if not worse:
         least = min(sets, key=lambda row: row["difference"])
         return (
-            f"{given}, {best} is not below the best untrained baseline, {baseline}, on any set; the smallest gain is "
-            f"on {least['corpus']}, {_interval(least)}."
+            f"{given}, {best} is not {below} the best {kind}, {baseline}, on any set; the smallest gain is on "
+            f"{least['corpus']}, {_interval(least)}."
         )
     told = ", ".join(f"{row['corpus']} ({_interval(row)}{'' if _below(row) else ', not surely'})" for row in worse)
-    return f"{given}, {best} is below the best untrained baseline, {baseline}, on {told}."
+    return f"{given}, {best} is {below} the best {kind}, {baseline}, on {told}."
 
 
 def _detectable(row: Mapping[str, Any], given: str) -> str:

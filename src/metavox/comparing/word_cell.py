@@ -11,7 +11,7 @@ import torch
 
 from ..benchmarking.timing import peak_growth
 from ..checkpoint import Model, fingerprint, load_model, rehead, save_model
-from ..config import Experiment, ModelConfig
+from ..config import Experiment, ModelConfig, WordsComparison
 from ..contracts import Episode, InputError
 from ..data.bank import Bank
 from ..data.corpora import open_corpora
@@ -24,9 +24,9 @@ from ..nets.cost import n_parameters
 from ..tasks import TASKS
 from ..training import as_episode
 from .budget import FEW_STEPS, train_for
-from .plan import Fold, Plan, built, make_plan, model_for, protocol_of, space_of, with_settings
 from .recorded import Cell, Finished, cell_folder, read_recipe, write_cell
 from .search import Search
+from .word_plan import Fold, Plan, built, make_plan, model_for, protocol_of, space_of, with_settings
 
 _MIB = 2**20
 
@@ -56,7 +56,7 @@ def run_cell(out: Path, cell: Cell) -> None:
         InputError: recordings that cannot be used. What a learner cannot do is a result with a note.
     """
     torch.set_num_threads(1)
-    plan = make_plan(read_recipe(out), check=False)
+    plan = make_plan(read_recipe(out, WordsComparison), check=False)
     fold = next(fold for fold in plan.folds if fold.name == cell.fold)
     done: list[Finished] = []
     shared = cell_folder(out, Cell(cell.fold, cell.shares)) / "model" if cell.shares else None

@@ -11,13 +11,14 @@ import torch
 
 from ..benchmarking.timing import Rounds, machine, spread, time_in_turn
 from ..checkpoint import Model, load_model, write_json
+from ..config import WordsComparison
 from ..contracts import Episode, InputError, State
 from ..data.corpora import open_corpora
 from ..data.episodes import ClassIndex
 from ..evaluation.protocols import fitted
 from ..training import as_episode
-from .plan import Fold, Plan, make_plan, protocol_of
 from .recorded import Cell, cell_folder, read_recipe
+from .word_plan import Fold, Plan, make_plan, protocol_of
 
 COSTS = "costs.json"
 N_TASKS = 5
@@ -29,7 +30,7 @@ _SEED = 1_000_003
 def measure_costs(out: Path, cell: Cell) -> None:
     """Time the models of one fold (that of ``cell``) and leave ``costs.json`` in ``out``."""
     torch.set_num_threads(1)
-    plan = make_plan(read_recipe(out), check=False)
+    plan = make_plan(read_recipe(out, WordsComparison), check=False)
     fold = next(fold for fold in plan.folds if fold.name == cell.fold)
     models = {name: load_model(cell_folder(out, Cell(fold.name, name)) / "model") for name in models_in(out, fold.name)}
     about = {"fold": fold.name, "machine": machine(), "models": sorted(models)}

@@ -1,0 +1,121 @@
+"""Words as what is learned: accuracy in tasks of words in languages that training did not hear."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import WordsComparison
+from ..data.corpora import Report, asked_variants, gather, open_corpora
+from ..evaluation.comparison import compare
+from ..evaluation.protocols import over_corpora
+from ..evaluation.tables import takes
+from ..learners.preset import Range
+from ..learners.presets import LEARNERS
+from .cells import alone
+from .recorded import Cell
+from .subject import Subject
+from .table import Measure
+from .word_cell import run_cell
+from .word_costs import known_costs, measure_costs
+from .word_plan import LR_FACTOR, Plan, make_plan, model_for
+
+MEASURE = Measure(
+    "accuracy", "shots", lambda shots: f"{takes(shots)} a word".replace("\u00a0", " "), over_corpora, compare
+)
+MEASURED = (
+    "CPU seconds and steps are those of the training that was chosen, a mean over folds, everything but validation "
+    "counted. Adapting to a task and predicting its queries are timed in processor milliseconds (median) on the same "
+    "tasks, learners in turn in one process of one thread; a state is what adapting leaves. Memory is by how much the "
+    "process of a cell grew at its highest over all trials and tests, above what it held with its recordings open."
+)
+
+
+def prepare(plan: Plan, report: Report | None = None) -> None:
+    """Compute what all cells read, so that no two compute the same at once."""
+    known: set[str] = set()
+    for name in plan.learners:
+        front_end = model_for(plan.recipe, name).front_end
+        if front_end.spectral_key() in known:
+            continue
+        known.add(front_end.spectral_key())
+        open_corpora([path for fold in plan.folds for path in fold.sets.values()], front_end, report)
+        if LEARNERS[name].outer is not None or LEARNERS[name].search:
+            variants = asked_variants(plan.recipe.augment, plan.recipe.train.seed)
+            gather(plan.recipe.data, front_end, report, variants)
+
+
+def costs(
+    out: Path, plan: Plan, results: Sequence[Mapping[str, Any]], jobs: int, *, anew: bool, report: Report | None
+) -> dict[str, Any]:
+    """Times of all models in one run, measured again where something was done ``anew`` or a model came later."""
+    fold = plan.folds[0].name
+    found = None if anew else known_costs(out, fold)
+    if found is None:
+        if report is not None:
+            report("timing", 0, 1)
+        cell = Cell(fold, plan.learners[0])
+        if jobs:
+            alone(out, cell, measure_costs)
+        else:
+            measure_costs(out, cell)
+        if report is not None:
+            report("timing", 1, 1)
+        found = known_costs(out, fold)
+    assert found is not None  # they were just measured
+    return found
+
+
+def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol in words."""
+    return {
+        "what": _what(plan),
+        "folds": {fold.name: {"sets": list(fold.sets), "languages_left_out": fold.languages} for fold in plan.folds},
+        "search": _search(plan),
+        "spaces": {name: _space(name) for name in plan.learners},
+        "measured": MEASURED,
+        "notes": [],
+    }
+
+
+def _what(plan: Plan) -> str:
+    asked = plan.recipe.compare
+    left_out = "left out of training with all their languages" if asked.folds else "that training did not hear"
+    shots = " and ".join(map(str, asked.shots))
+    return (
+        f"Accuracy on {len(plan.sets)} sets of words {left_out}, {asked.ways} words a task (all where a set has "
+        f"fewer), {shots} takes of each, {asked.episodes} tasks a set, the same for every learner. Everybody has the "
+        f"same recordings, training tasks, encoder and front end (baselines that need no training: their own), "
+        f"{asked.trials} trials and {60 * asked.minutes:g} CPU-seconds of training in each. Intervals (95 %) speak of "
+        "other tasks of these words; p is adjusted for the number of learners (Holm)."
+    )
+
+
+def _search(plan: Plan) -> str:
+    asked = plan.recipe.compare
+    return (
+        "The first trial has a learner's own settings, the others are proposed by optuna (TPE, from seed "
+        f"{asked.seed} and the fold). Everybody's step size is tuned by its logarithm within a factor of "
+        f"{LR_FACTOR:g}, and what the learner's row on the shelf names. The best is chosen by the mean accuracy of "
+        f"{asked.validation_episodes} tasks for each number of takes, of words held out of training; no test set is "
+        "asked before. Who shares a training tries ways to adapt instead, and who has nothing to choose is as it is."
+    )
+
+
+def _space(name: str) -> dict[str, Any]:
+    return {
+        key: {"low": choice.low, "high": choice.high} if isinstance(choice, Range) else list(choice)
+        for key, choice in LEARNERS[name].search.items()
+    }
+
+
+WORDS = Subject(
+    WordsComparison,
+    make_plan,
+    run_cell,
+    prepare,
+    costs,
+    MEASURE,
+    told,
+    ("metric", "mean", "ci95", "n", "episodes", "seed", "ways", "shots", "queries", "speakers"),
+    "shots",
+)
