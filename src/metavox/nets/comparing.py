@@ -24,9 +24,7 @@ def level(vectors: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
     return functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
 
 
-def usual_size(
-    takes: Float[Tensor, "S V"], member: Float[Tensor, "B S C"], n_segments: int
-) -> Float[Tensor, "B 1 V"]:
+def usual_size(takes: Float[Tensor, "S V"], member: Float[Tensor, "B S C"], n_segments: int) -> Float[Tensor, "B 1 V"]:
     """How large each dimension of a frame is among the takes, to be divided by before a layer hears them.
 
     An encoder may weigh parts of a frame otherwise in use than in training; layers are not to be surprised by it.
