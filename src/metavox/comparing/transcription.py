@@ -37,11 +37,11 @@ MEASURE = Measure(
     },
 )  # fmt: skip
 MEASURED = (
-    "CPU seconds and steps are those of the training that was chosen, a mean over folds, what draws and changes its "
-    "utterances counted. Adapting to a support set and hearing a second of the test are processor milliseconds of the "
-    "test itself, a mean over draws and folds, taken in each cell, beside which others may have run; a state is what "
-    "adapting may change, in 32-bit numbers. Memory is by how much the process grew at its highest while it trained "
-    "or adapted (Linux)."
+    "CPU seconds and steps are those of the training that was chosen, a mean over folds; what draws and changes its "
+    "utterances counts, and so does a last look at some that are held out. Adapting to a support set and hearing a "
+    "second of the test are processor milliseconds of the test itself, a mean over draws and folds, taken in each "
+    "cell, beside which others may have run; a state is what adapting may change, in 32-bit numbers. Memory is by how "
+    "much the process grew at its highest while it trained or adapted (Linux)."
 )
 
 

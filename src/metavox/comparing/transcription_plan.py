@@ -13,10 +13,11 @@ from ..contracts import InputError, Utterance
 from ..data.corpora import locate, require, require_once
 from ..data.manifests import load_corpus
 from ..evaluation.transcription import TranscriptionProtocol
-from ..evaluation.transcription_split import Split, draw_supports, split_corpus
+from ..evaluation.transcription_split import MIN_TEST, Split, draw_supports, split_corpus
 from ..learners.preset import Range, named
 from ..text.languages import iso_639_3, primary
 from ..text.symbols import UNIVERSAL
+from ..transcription.adapting import MIN_UTTERANCES
 from ..transcription.adapting import Plan as Adapting
 from ..transcription.models import Recognition, load_recogniser
 from ..transcription.shelf import LR, SHELF
@@ -133,10 +134,7 @@ def _checked(fold: Fold, recipe: TranscriptionComparison) -> Fold:
     utterances = load_corpus(fold.path)
     base = open_base(fold.base)
     notes = _require_unheard(base, fold, {u.corpus for u in utterances})
-    try:
-        draws_of(recipe, utterances)
-    except InputError as err:
-        raise InputError(f"{fold.target} cannot be a target: {err}") from None
+    _require_enough(fold.target, recipe, utterances)
     return replace(fold, base_hash=base.hash, notes=notes)
 
 
@@ -217,18 +215,39 @@ def splits_of(recipe: TranscriptionComparison, utterances: Sequence[Utterance]) 
     """
     asked = recipe.compare
     split = split_corpus(utterances, asked.seed, asked.max_test)
+    return split, development(split, asked.validation_utterances)
+
+
+def _require_enough(target: str, recipe: TranscriptionComparison, utterances: Sequence[Utterance]) -> None:
+    """Raise InputError where a target cannot be parted, or does not have the minutes that are asked for."""
     try:
-        return split, development(split, asked.validation_utterances)
-    except InputError as err:
-        raise InputError(f"nothing is left of its pool to choose settings on. {err}") from None
-
-
-def draws_of(recipe: TranscriptionComparison, utterances: Sequence[Utterance]) -> None:
-    """Raise InputError where a target does not have the minutes that are asked for."""
-    split, within = splits_of(recipe, utterances)
-    asked, choosing = protocol_of(recipe, "any"), choosing_protocol(recipe, "any", within)
-    draw_supports(split, asked.minutes, asked.n_seeds, asked.split_seed)
-    draw_supports(within, choosing.minutes, choosing.n_seeds, choosing.split_seed)
+        split, within = splits_of(recipe, utterances)
+    except InputError:
+        n_speakers = len({u.speaker for u in utterances})
+        raise InputError(
+            f"{target} has {len(utterances)} recordings by {n_speakers} speakers, too few for a test of {MIN_TEST} "
+            f"utterances, {MIN_TEST} others to choose settings on and a rest to adapt to; add recordings of other "
+            "sentences, or leave the target away."
+        ) from None
+    most = math.floor(split.pool_s / 60 * 100) / 100
+    asked = max(recipe.compare.support_minutes)
+    if asked > most:
+        raise InputError(
+            f"compare.support_minutes is {asked:g} and {target} has {most:g} minutes beside its test; ask for at most "
+            f"{most:g}."
+        )
+    for side, protocol in (
+        (split, protocol_of(recipe, "any")),
+        (within, choosing_protocol(recipe, "any", within)),
+    ):
+        try:
+            draw_supports(side, protocol.minutes, protocol.n_seeds, protocol.split_seed)
+        except InputError:
+            least = min(recipe.compare.support_minutes)
+            raise InputError(
+                f"compare.support_minutes is {least:g}, which is fewer than {MIN_UTTERANCES} recordings of {target}; "
+                "ask for more."
+            ) from None
 
 
 def adapting_plan(recipe: TranscriptionComparison) -> Adapting:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..contracts import InputError
 from .commands import Experiment
-from .comparison import WordsComparison
+from .comparison import CompareConfig, WordsComparison
 from .loading import read_recipe, validated
 from .transcription import TranscriptionExperiment
-from .transcription_comparison import TranscriptionComparison
+from .transcription_comparison import CompareTranscriptionConfig, TranscriptionComparison
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -78,6 +78,10 @@ def _transcribes(tree: dict[Any, Any]) -> bool:
 
 
 def _has_bases(tree: dict[Any, Any]) -> bool:
+    """Whether what is compared is said as for recognisers."""
     compare = tree.get("compare")
-    folds = compare.get("folds") if isinstance(compare, dict) else None
-    return isinstance(folds, list) and any(isinstance(fold, dict) for fold in folds)
+    if not isinstance(compare, dict):
+        return False
+    own = set(CompareTranscriptionConfig.model_fields) - set(CompareConfig.model_fields)
+    folds = compare.get("folds")
+    return bool(own & set(compare)) or (isinstance(folds, list) and any(isinstance(fold, dict) for fold in folds))
