@@ -10,8 +10,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from metavox.config import Experiment, TranscriptionExperiment, load_experiment, load_recipe
+from metavox.config import (
+    Experiment,
+    TargetConfig,
+    TranscriptionComparison,
+    TranscriptionExperiment,
+    WordsComparison,
+    load_comparison,
+    load_experiment,
+    load_recipe,
+)
 from metavox.contracts import InputError
+from metavox.learners.presets import LEARNERS
+from metavox.transcription.shelf import SHELF
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 TRANSCRIPTION = FOLDER / "transcription.yaml"
@@ -344,3 +355,23 @@ def test_a_recipe_for_words_with_a_slip_is_one_for_words_still(tmp_path: Path) -
 def test_an_experiment_of_transcription_is_frozen() -> None:
     with pytest.raises(ValidationError):
         TranscriptionExperiment().recogniser.channels = 3  # type: ignore[misc]
+
+
+def test_targets_with_bases_make_a_comparison_one_of_transcription(tmp_path: Path) -> None:
+    text = "data: {corpora: [a]}\ncompare: {folds: [{target: b, base: c}]}"
+    found = load_comparison(recipe(tmp_path, text))
+    assert isinstance(found, TranscriptionComparison)
+    assert found.compare.folds == (TargetConfig(target="b", base="c"),)
+    trained = load_recipe(recipe(tmp_path, text))  # what is compared is no part of a training
+    assert type(trained) is TranscriptionExperiment
+    assert trained.data.corpora == ("a",)
+    assert type(load_recipe(recipe(tmp_path, "compare: {folds: [[b]]}"))) is Experiment
+    assert isinstance(load_comparison(recipe(tmp_path, "compare: {folds: [[b]]}")), WordsComparison)
+
+
+@pytest.mark.parametrize("name", ["compare_words", "compare_initialisations", "compare_transcription"])
+def test_shipped_comparisons_can_be_read_and_name_learners_that_there_are(name: str) -> None:
+    found = load_comparison(FOLDER / f"{name}.yaml")
+    shelf = SHELF if isinstance(found, TranscriptionComparison) else LEARNERS
+    assert set(found.compare.learners) <= {"all", *shelf}
+    assert isinstance(found, TranscriptionComparison) is (name == "compare_transcription")

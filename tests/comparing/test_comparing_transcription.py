@@ -1,0 +1,366 @@
+"""A whole comparison of recognisers on tones: fair by its files, computed from its rows, and not done twice."""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recogniser_comparisons as cases
+import tonal
+import torch
+
+from metavox.comparing import transcription_cell, transcription_trials
+from metavox.comparing.comparison import run_comparison
+from metavox.comparing.recorded import Cell, cell_folder
+from metavox.comparing.subject import cells_of
+from metavox.comparing.transcription import MEASURE
+from metavox.comparing.transcription_plan import make_plan, sharing, space_for, splits_of
+from metavox.comparing.transcription_trials import TargetCell, run_trials
+from metavox.config import TranscriptionComparison, load_comparison
+from metavox.contracts import InputError
+from metavox.data.manifests import load_corpus
+from metavox.data.sentences import Sentences
+from metavox.statistics import paired_bootstrap
+from metavox.text.symbols import UNIVERSAL
+from metavox.transcription.models import adapted, load_recogniser, save_adapted
+from metavox.transcription.scoring import clusters_of
+from metavox.transcription.shelf import ADAPT_LR, LR, SHELF
+
+
+@dataclass
+class Done:
+    """A comparison and what was seen of it."""
+
+    out: Path
+    places: list[Path]
+    base: Path
+    recipe: Any
+    document: dict[str, Any]
+    heard: list[tuple[str, str, bool, set[str]]]
+    """(fold, learner, whether the test had begun, recordings) for each time that utterances were read."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "rows.jsonl").read_text().splitlines()]
+
+    def file(self, fold: str, learner: str, name: str) -> Any:
+        return json.loads((cell_folder(self.out, Cell(fold, learner)) / name).read_text())
+
+
+def unmeasured(call: Callable[[], Any]) -> None:
+    """Instead of looking at memory, which takes longer than these adaptations."""
+    call()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+    root = tmp_path_factory.mktemp("languages")
+    places, base = cases.corpora(root), cases.base(root / "base")
+    heard: list[tuple[str, str, bool, set[str]]] = []
+    now: dict[str, Any] = {}
+    features, asked = Sentences.features, TargetCell._answered
+
+    def spied(self: Sentences, positions: Any, *rest: Any) -> Any:
+        ids = {self.utterances[i].id for i in np.asarray(positions).tolist()}
+        heard.append((now.get("fold", ""), now.get("learner", ""), now.get("tests", False), ids))
+        return features(self, positions, *rest)
+
+    def answered(self: TargetCell, *arguments: Any) -> Any:
+        now["tests"] = True
+        return asked(self, *arguments)
+
+    def run(out: Path, cell: Cell) -> None:
+        now.update(fold=cell.fold, learner=cell.learner, tests=False)
+        run_trials(out, cell)
+        now.clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAVOX_CACHE", str(root / "cache"))
+        patch.delenv("METAVOX_DATA", raising=False)
+        patch.setattr(transcription_cell, "peak_growth", unmeasured)
+        patch.setattr(Sentences, "features", spied)
+        patch.setattr(TargetCell, "_answered", answered)
+        recipe = load_comparison(cases.recipe(root, places, base))
+        document = run_comparison(recipe, root / "out", 0, run=run)
+        yield Done(root / "out", places, base, recipe, document, heard)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def test_the_figures_are_those_of_the_rows(done: Done) -> None:
+    errors: dict[Any, list[tuple[int, int]]] = defaultdict(list)
+    for row in done.rows():
+        errors[row["learner"], row["minutes"], row["corpus"]].append((row["char_errors"], row["chars"]))
+    found = json.loads((done.out / "comparison.json").read_text())
+    assert found == done.document
+    assert len(found["standings"]) == 2 * len(cases.LEARNERS)
+    rates = {key: sum(e for e, _ in some) / sum(c for _, c in some) for key, some in errors.items()}
+    for row in found["standings"]:
+        own = {corpus: rates[row["learner"], row["minutes"], corpus] for corpus in ("yy", "zz")}
+        assert {one["corpus"]: one["mean"] for one in row["by_set"]} == pytest.approx(own)
+        assert row["mean"] == pytest.approx(np.mean(list(own.values())))
+        assert row["worst_mean"] == max(own.values())
+        assert own[row["worst_corpus"]] == max(own.values())
+    for at in (0.1, 0.2):
+        here = [row["mean"] for row in found["standings"] if row["minutes"] == at]
+        assert here == sorted(here)
+    means = {(row["learner"], row["minutes"]): row["mean"] for row in found["standings"]}
+    for row in found["paired"]:
+        gain = means[row["versus"], row["minutes"]] - means[row["learner"], row["minutes"]]
+        assert row["difference"] == pytest.approx(gain)
+
+
+def test_fewer_errors_are_better_in_table_and_words(done: Done) -> None:
+    """Six steps from a base that reads the tones of another language beat six steps from random weights."""
+    found = done.document
+    for names in found["versus"]:
+        at = names["minutes"]
+        means = {row["learner"]: row["mean"] for row in found["standings"] if row["minutes"] == at}
+        assert means["fine-tune"] < means["scratch"]
+        assert names["best"] == min(means, key=lambda name: means[name])
+        assert (names["baseline"], names["joint"], names["base"]) == ("fine-tune", "joint", "fine-tune")
+        row = next(
+            row for row in found["paired"]
+            if (row["question"], row["learner"], row["minutes"]) == ("base", "scratch", at)
+        )  # fmt: skip
+        assert row["difference"] < 0
+    text = "\n".join(found["sentences"])
+    for rival in ("joint", "fine-tune"):
+        assert any(
+            f"With 0.2 minutes of support, {said}" in text and rival in text
+            for said in ("meta-learning helps every time", "meta-learning did not help 1 of 1")
+        )
+    assert "lora uses the weights of joint" in text
+    page = (done.out / "report.md").read_text()
+    assert "gain on fine-tune" in page
+    assert "gain on joint" in page
+    assert all(sentence in page for sentence in found["sentences"])
+
+
+def test_intervals_are_those_of_the_paired_bootstrap_of_one_target(done: Done) -> None:
+    rows = [row for row in done.rows() if row["corpus"] == "yy" and row["minutes"] == 0.2]
+    sides = {
+        name: sorted((r for r in rows if r["learner"] == name), key=lambda r: (r["seed"], r["id"]))
+        for name in ("lora", "scratch")
+    }
+    own = sides["lora"]
+    clusters, _ = clusters_of([row["speaker"] for row in own], [row["said"] for row in own])
+    expected = paired_bootstrap(
+        [row["char_errors"] for row in sides["scratch"]], [row["char_errors"] for row in own],
+        per=[row["chars"] for row in own], clusters=list(clusters), seed=3,
+    )  # fmt: skip
+    found = MEASURE.compare(sides, "scratch", 5)[0]
+    assert found["difference"] == pytest.approx(expected.difference)
+    width = expected.high - expected.low
+    assert [found["low"], found["high"]] == pytest.approx([expected.low, expected.high], abs=0.1 * width)
+
+
+# ------------------------------------------------------------------------------------------------------------ fairness
+
+
+def test_everybody_is_asked_about_the_same_utterances_after_the_same_draws(done: Done) -> None:
+    asked: dict[str, list[Any]] = defaultdict(list)
+    for row in done.rows():
+        asked[row["learner"]].append((row["corpus"], row["minutes"], row["seed"], row["id"], row["said"]))
+    assert set(asked) == set(cases.LEARNERS)
+    assert all(sorted(items) == sorted(asked["scratch"]) for items in asked.values())
+    assert len(set(asked["scratch"])) == len(asked["scratch"]) == 2 * 2 * 2 * 12
+
+
+def test_supports_are_the_same_for_everybody(done: Done) -> None:
+    """What is read in the test and is no test utterance is the support."""
+    tested = {row["id"] for row in done.rows()}
+    supports: dict[tuple[str, str], list[frozenset[str]]] = defaultdict(list)
+    for fold, learner, tests, ids in done.heard:
+        if tests and not ids & tested:
+            supports[fold, learner].append(frozenset(ids))
+    for fold in done.document["folds"]:
+        assert len(supports[fold, "scratch"]) == 4  # two draws of each of two numbers of minutes
+        assert all(supports[fold, name] == supports[fold, "scratch"] for name in cases.LEARNERS)
+
+
+def test_no_test_utterance_is_heard_before_the_choice_is_made(done: Done) -> None:
+    for fold in done.document["folds"]:
+        tested = {row["id"] for row in done.rows() if row["fold"] == fold}
+        before = [ids for at, _, tests, ids in done.heard if at == fold and not tests]
+        after = [ids for at, _, tests, ids in done.heard if at == fold and tests]
+        assert before
+        assert not any(ids & tested for ids in before)
+        assert any(ids & tested for ids in after)
+
+
+def test_everybody_has_as_many_trials_and_as_much_time(done: Done) -> None:
+    for fold in done.document["folds"]:
+        for name in cases.LEARNERS:
+            trials = done.file(fold, name, "trials.json")["trials"]
+            result = done.file(fold, name, "result.json")
+            assert result["trials"] == len(trials) == 2
+            trains = name in ("joint", "conditioned")
+            assert trials[0]["settings"] == space_for(name, shared=not trains)[1]
+            assert trials[1]["settings"] != trials[0]["settings"]
+            best = min(trials, key=lambda trial: trial["validation"])
+            assert result["chosen"] == best["settings"]
+            assert {LR in trial["settings"] for trial in trials} == {trains}
+            assert all(("cpu_s" in trial) is trains for trial in trials)
+            if trains:
+                assert min(trial["cpu_s"] for trial in trials) >= 60 * done.recipe.compare.minutes - 0.05
+            steps = result["costs"]["adapt_steps"]
+            assert steps == (0 if name == "conditioned" else 6)
+
+
+def test_what_two_adapt_was_learned_once(done: Done) -> None:
+    for fold in done.document["folds"]:
+        ours, theirs = (done.file(fold, name, "result.json") for name in ("lora", "joint"))
+        assert ours["shares"] == "joint"
+        assert ours["training"] == theirs["training"]
+        assert not (cell_folder(done.out, Cell(fold, "lora")) / "model").exists()
+        kept = load_recogniser(cell_folder(done.out, Cell(fold, "joint")) / "model")
+        start = load_recogniser(done.base)
+        assert any(not torch.equal(v, start.net.state_dict()[k]) for k, v in kept.net.state_dict().items())
+        assert set(kept.about["languages"]) == {"xx", "yy", "zz"} - {fold.split("-")[1]}
+
+
+def test_who_shares_what() -> None:
+    assert sharing(["joint", "lora", "conditioned-tuned"]) == {"lora": "joint"}
+    assert sharing(["lora", "adapters", "conditioned-tuned", "conditioned"]) == {
+        "adapters": "lora", "conditioned-tuned": "conditioned"
+    }  # fmt: skip
+    assert sharing([name for name in SHELF if not SHELF[name].shares]) == {}
+    for name in SHELF:
+        shared, own = (space_for(name, shared=flag)[0] for flag in (True, False))
+        assert set(shared) == set(own) & {ADAPT_LR}
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+def test_a_second_call_learns_nothing_and_a_lost_cell_is_done_again(done: Done, tmp_path: Path) -> None:
+    out = shutil.copytree(done.out, tmp_path / "out")
+    again: list[Cell] = []
+
+    def run(out: Path, cell: Cell) -> None:
+        again.append(cell)
+        shutil.copytree(cell_folder(done.out, cell), cell_folder(out, cell))
+
+    assert run_comparison(done.recipe, out, 0, run=run) == done.document
+    assert not again
+    lost = cells_of(make_plan(done.recipe))[3]
+    shutil.rmtree(cell_folder(out, lost))
+    assert run_comparison(done.recipe, out, 0, run=run) == done.document
+    assert again == [lost]
+    fewer = done.recipe.compare.model_copy(update={"learners": ("joint",)})
+    found = run_comparison(
+        done.recipe.model_copy(update={"compare": fewer}), out, 0, run=lambda *_: pytest.fail("anew")
+    )
+    assert found["learners"] == ["joint", "fine-tune", "scratch"]
+    changed = done.recipe.compare.model_copy(update={"adapt_steps": 7})
+    with pytest.raises(InputError, match="another compare section"):
+        run_comparison(done.recipe.model_copy(update={"compare": changed}), out, 0)
+
+
+def test_a_base_that_changed_in_between_is_refused(done: Done, tmp_path: Path) -> None:
+    start = cases.base(tmp_path / "base")
+    recipe = load_comparison(cases.recipe(tmp_path, done.places, start, learners=["fine-tune"]))
+    out = tmp_path / "out"
+
+    def run(out: Path, cell: Cell) -> None:
+        shutil.copytree(cell_folder(done.out, cell), cell_folder(out, cell))
+
+    run_comparison(recipe, out, 0, run=run)
+    other = load_recogniser(start)
+    torch.nn.init.zeros_(other.net.head.bias)
+    cases.save_recogniser(start, other)
+    with pytest.raises(InputError, match=f"began with another base than {start} is now"):
+        run_comparison(recipe, out, 0, run=run)
+
+
+def test_words_and_transcription_do_not_share_a_folder(done: Done, tmp_path: Path) -> None:
+    import comparisons
+
+    words = load_comparison(comparisons.recipe(tmp_path, done.places))
+    with pytest.raises(InputError, match="holds a comparison of another kind"):
+        transcription_trials.read_recipe(done.out, type(words))
+    assert isinstance(transcription_trials.read_recipe(done.out, TranscriptionComparison), TranscriptionComparison)
+
+
+# ----------------------------------------------------------------------------------------------- what cannot be learned
+
+
+def test_what_gives_no_result_is_a_note_and_no_error(done: Done, tmp_path: Path, monkeypatch: Any) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise InputError("20 steps in a row had a gradient that is not finite.")
+
+    monkeypatch.setattr(transcription_trials, "learned", refused)
+    monkeypatch.setenv("METAVOX_CACHE", str(done.out.parent / "cache"))
+    out = shutil.copytree(done.out, tmp_path / "out")
+    for name in ("joint", "lora"):
+        for fold in done.document["folds"]:
+            shutil.rmtree(cell_folder(out, Cell(fold, name)))
+    found = run_comparison(done.recipe, out, 0)
+    assert {row["learner"] for row in found["standings"]} == {"fine-tune", "scratch", "conditioned"}
+    text = " ".join(found["sentences"])
+    assert "joint in fold 1-yy: It gave no result: 20 steps in a row" in text
+    assert "lora in fold 1-yy: It gave no result: The training of joint, which it shares, came to nothing." in text
+    assert "joint gave no result to stand beside" in text
+
+
+def test_settings_are_chosen_on_what_the_test_does_not_hold(done: Done) -> None:
+    for place in done.places[1:]:
+        split, within = splits_of(done.recipe, load_corpus(place))
+        inside = {u.id for u in (*within.test, *within.pool)}
+        assert inside <= {u.id for u in split.pool}
+        assert not inside & {u.id for u in split.test}
+
+
+# ---------------------------------------------------------------------------------------------------------------- bases
+
+
+def refused(done: Done, folder: Path, start: Path | str, places: list[Path] | None = None, **compare: Any) -> str:
+    path = cases.recipe(folder, places or done.places, Path(start), **compare)
+    with pytest.raises(InputError) as err:
+        make_plan(load_comparison(path))
+    return str(err.value)
+
+
+def test_a_base_that_heard_its_target_is_refused(done: Done, tmp_path: Path) -> None:
+    spoke = cases.base(tmp_path / "spoke", languages=["xx", "yy"])
+    said = refused(done, tmp_path, spoke)
+    assert said == (
+        f"{spoke} heard the language yy of yy, and a base must not know its target; train one with "
+        "data.leave_out_languages=[yy], or name another."
+    )
+    heard = cases.base(tmp_path / "heard", corpora=["known", "zz"])
+    assert f"{heard} heard zz, and a base must not know its target" in refused(done, tmp_path, heard)
+    child = cases.base(tmp_path / "child", init=str(spoke))
+    assert "heard the language yy" in refused(done, tmp_path, child)
+
+
+def test_what_is_not_known_of_a_base_is_a_note(done: Done, tmp_path: Path) -> None:
+    silent = cases.base(tmp_path / "silent", corpora=None, languages=None)
+    orphan = cases.base(tmp_path / "orphan", init=str(tmp_path / "gone"))
+    for start, said in ((silent, "is not recorded"), (orphan, "is not here: what that heard cannot be said")):
+        plan = make_plan(load_comparison(cases.recipe(tmp_path, done.places, start)))
+        assert all(any(said in note for note in fold.notes) for fold in plan.folds)
+    assert all(not fold.notes for fold in make_plan(done.recipe).folds)
+
+
+def test_an_adapted_recogniser_is_no_base(done: Done, tmp_path: Path) -> None:
+    start = load_recogniser(done.base)
+    save_adapted(tmp_path / "mine", adapted(start, {"head.bias": start.net.head.bias.detach() + 1}, UNIVERSAL))
+    assert "was adapted to a language or voice" in refused(done, tmp_path, tmp_path / "mine")
+    assert "holds no recogniser" in refused(done, tmp_path, tmp_path / "nowhere")
+
+
+def test_a_target_of_too_little_is_named(done: Done, tmp_path: Path) -> None:
+    said = refused(done, tmp_path, done.base, support_minutes=[0.1, 50])
+    assert said.startswith("compare.support_minutes is 50 and yy has ")
+    said = refused(done, tmp_path, done.base, support_minutes=[0.001])
+    assert said == "compare.support_minutes is 0.001, which is fewer than 3 recordings of yy; ask for more."
+    few = tonal.corpus(tmp_path / "few", tonal.texts(20, 5), speakers=cases.SPEAKERS, lang="ff")
+    said = refused(done, tmp_path, done.base, [done.places[0], few])
+    assert said.startswith("few has 20 recordings by 6 speakers, too few for a test of 10 utterances")
