@@ -189,7 +189,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(corpus: Path, tmp_
     for key, value, said in (
         ("model.learner.name", "dtw", "learners that can be trained: prototypes, "),
         ("model.learner.name", "protos", "did you mean prototypes"),
-        ("model.encoder.name", "transformer", "Known are conv, linear, fc, sparse, conformer, crnn"),
+        ("model.encoder.name", "transformer", "did you mean conformer"),
         ("model.encoder.kernel", 4, "must be odd"),
     ):
         plan = experiment(corpus, (key, value))

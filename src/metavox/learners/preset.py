@@ -50,8 +50,8 @@ def named(table: Mapping[str, Any], name: str, key: str) -> Any:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? Known are" if near else "it must be one of"
-    raise InputError(f"{key} is {name!r}; {hint} {', '.join(table)}.")
+    hint = f"did you mean {near[0]}?" if near else f"it must be one of {', '.join(table)}."
+    raise InputError(f"{key} is {name!r}; {hint}")
 
 
 def resolved(config: ModelConfig, table: Mapping[str, Preset]) -> ModelConfig:
