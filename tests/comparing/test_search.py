@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from metavox.comparing import search
-from metavox.comparing.search import Search
+from metavox.comparing.search import Search, search_for
 from metavox.contracts import InputError
 from metavox.learners.preset import Range
 
@@ -41,6 +41,34 @@ def test_scores_guide_the_search() -> None:
     """A sampler that heard nothing would spread over two decades by their logarithm; the best is 0.05."""
     late = tried(3, 60)[40:]
     assert sum(0.02 < settings["lr"] < 0.1 for settings in late) > 14
+
+
+def test_each_fold_has_a_stream_of_its_own() -> None:
+    asked = {fold: search_for(SPACE, OWN, 1, ("a", "b"), fold) for fold in ("a", "b")}
+    firsts = {fold: found.ask() for fold, found in asked.items()}
+    for found in asked.values():
+        found.tell(0.5)
+    seconds = {fold: found.ask() for fold, found in asked.items()}
+    assert firsts["a"] == firsts["b"] == OWN
+    assert seconds["a"] != seconds["b"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"), [([1.0, 3.0, 2.0], 1), ([2.0, None, 2.0], 0), ([None, 1.0, 1.5], 2), ([None, None, None], None)]
+)
+def test_of_all_attempts_only_the_first_of_the_best_keeps_what_it_made(
+    scores: list[float | None], kept: int | None
+) -> None:
+    numbers = iter(range(3))
+    attempts = search.tried(
+        Search(SPACE, OWN, 1),
+        3,
+        lambda settings: (next(numbers), "made"),
+        lambda attempt: scores[attempt[0]],
+        lambda attempt: (attempt[0], "emptied"),
+    )
+    assert [number for number, _ in attempts] == [0, 1, 2]
+    assert [number for number, what in attempts if what == "made"] == ([] if kept is None else [kept])
 
 
 @pytest.mark.parametrize("changed", [{"lr": 5.0}, {"kind": "nowhere"}])

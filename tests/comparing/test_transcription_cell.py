@@ -19,7 +19,6 @@ from metavox.comparing.transcription_cell import (
     continued,
     development,
     learned,
-    run_cell,
     space_of,
 )
 from metavox.config.transcription import TranscriptionExperiment
@@ -123,9 +122,8 @@ def test_a_cell_gives_rows_of_every_utterance_and_what_they_cost(
     name: str, base: Recognition, experiment: Any, spoken: Spoken, material: Material, tmp_path: Path
 ) -> None:
     before = values_of(base.net)
-    found, said = run_cell(
-        name, base, experiment, spoken, material, PROTOCOL, tmp_path / "out", budget_s=0.625, plan=QUICK
-    )
+    found = learned(name, base, experiment, spoken, tmp_path / "out", budget_s=0.625)
+    said = answered(name, found, material, PROTOCOL, plan=QUICK)
     assert equal(values_of(base.net), before)
     trains = SHELF[name].learning is not None
     assert (found.steps, found.skipped) == ((5, 0) if trains else (0, 0))

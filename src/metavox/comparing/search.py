@@ -1,12 +1,15 @@
 """Which settings a learner tries: its own first, then what a sampler proposes from the scores so far."""
 
 import importlib.util
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from ..contracts import InputError
 from ..learners.preset import Range
 
+T = TypeVar("T")
 Space = Mapping[str, Range | tuple[Any, ...]]
 """What may be chosen, by key: a number by its logarithm, or one of several values."""
 
@@ -76,3 +79,35 @@ class Search:
         if isinstance(choice, Range):
             return value
         return choice.index(value) if value in choice else None
+
+
+def search_for(space: Space, defaults: Mapping[str, Any], seed: int, folds: Sequence[str], fold: str) -> Search:
+    """The search of a learner in one of the folds, each of which has a stream of its own."""
+    stream = np.random.SeedSequence([seed, list(folds).index(fold)]).generate_state(1)
+    return Search(space, defaults, int(stream[0]))
+
+
+def tried(
+    search: Search,
+    n_trials: int,
+    attempt: Callable[[dict[str, Any]], T],
+    score: Callable[[T], float | None],
+    emptied: Callable[[T], T],
+) -> list[T]:
+    """As many attempts, in their order; all but the best so far are ``emptied`` of what they made, for memory.
+
+    The first of equally good ones is the best, and one without a score never is.
+    """
+    trials: list[T] = []
+    best: float | None = None
+    for _ in range(n_trials):
+        trial = attempt(search.ask())
+        found = score(trial)
+        search.tell(found)
+        if found is None or (best is not None and found <= best):
+            trial = emptied(trial)
+        else:
+            best = found
+            trials = [emptied(earlier) for earlier in trials]
+        trials.append(trial)
+    return trials

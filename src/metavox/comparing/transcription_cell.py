@@ -88,24 +88,6 @@ def development(split: Split, max_test: int) -> Split:
     return split_corpus(split.pool, 1, max_test)
 
 
-def run_cell(
-    learner: str,
-    base: Recognition,
-    experiment: TranscriptionExperiment,
-    spoken: Spoken,
-    material: Material,
-    protocol: TranscriptionProtocol,
-    out: Path,
-    *,
-    budget_s: float,
-    settings: Settings | None = None,
-    plan: Plan = COMMON,
-) -> tuple[Learned, Answered]:
-    """``learned`` and then ``answered``, for whom shares no training and asks once."""
-    found = learned(learner, base, experiment, spoken, out, budget_s=budget_s, settings=settings)
-    return found, answered(learner, found, material, protocol, settings=settings, plan=plan)
-
-
 def learned(
     learner: str,
     base: Recognition,

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..config import TranscriptionComparison
@@ -22,7 +21,7 @@ from ..transcription.models import load_recogniser, save_recogniser
 from ..transcription.shelf import SHELF
 from .budget import FEW_STEPS
 from .recorded import Cell, Finished, cell_folder, read_cell, read_recipe, write_cell
-from .search import Search
+from .search import search_for, tried
 from .transcription_cell import Answered, Learned, answered, learned
 from .transcription_plan import (
     Fold,
@@ -143,23 +142,17 @@ class TargetCell:
 
     def _trials(self) -> list[Trial]:
         """The same number for everybody; only what the best so far has learned is kept."""
-        number = [fold.name for fold in self.plan.folds].index(self.fold.name)
-        stream = np.random.SeedSequence([self.asked.seed, number]).generate_state(1)
-        search = Search(self.space, self.defaults, int(stream[0]))
+        folds = [fold.name for fold in self.plan.folds]
+        search = search_for(self.space, self.defaults, self.asked.seed, folds, self.fold.name)
         spoken = self._spoken() if self.trains else None
         material = open_material(self.within, self.choosing, self.utterances, self.base)
-        trials: list[Trial] = []
-        best: float | None = None
-        for _ in range(self.asked.trials if self.space else 1):
-            trial = self._trial(search.ask(), spoken, material)
-            search.tell(None if trial.rate is None else -trial.rate)  # it looks for the highest
-            if trial.rate is None or (best is not None and trial.rate >= best):
-                trial = replace(trial, learned=None)
-            else:
-                best = trial.rate
-                trials = [replace(earlier, learned=None) for earlier in trials]
-            trials.append(trial)
-        return trials
+        return tried(
+            search,
+            self.asked.trials if self.space else 1,
+            lambda settings: self._trial(settings, spoken, material),
+            lambda trial: None if trial.rate is None else -trial.rate,  # it looks for the highest
+            lambda trial: replace(trial, learned=None),
+        )
 
     def _spoken(self) -> Spoken:
         experiment = self.fold.experiment

@@ -25,7 +25,7 @@ from ..tasks import TASKS
 from ..training import as_episode
 from .budget import FEW_STEPS, train_for
 from .recorded import Cell, Finished, cell_folder, read_recipe, write_cell
-from .search import Search
+from .search import search_for, tried
 from .word_plan import Fold, Plan, built, make_plan, model_for, protocol_of, space_of, with_settings
 
 _MIB = 2**20
@@ -169,21 +169,11 @@ class WordCell:
 
     def _trials(self) -> list[Trial]:
         """The same number for everybody, each from fresh weights; only the model of the best so far is kept."""
-        number = next(i for i, fold in enumerate(self.plan.folds) if fold.name == self.fold.name)
-        stream = np.random.SeedSequence([self.asked.seed, number]).generate_state(1)
-        search = Search(self.space, self.defaults, int(stream[0]))
-        trials: list[Trial] = []
-        best: float = -1.0
-        for _ in range(self.asked.trials):
-            trial = self._trial(search.ask())
-            search.tell(trial.score)
-            if trial.score is None or trial.score <= best:
-                trial = replace(trial, model=None)
-            else:
-                best = trial.score
-                trials = [replace(earlier, model=None) for earlier in trials]
-            trials.append(trial)
-        return trials
+        folds = [fold.name for fold in self.plan.folds]
+        search = search_for(self.space, self.defaults, self.asked.seed, folds, self.fold.name)
+        return tried(
+            search, self.asked.trials, self._trial, lambda trial: trial.score, lambda trial: replace(trial, model=None)
+        )
 
     def _trial(self, settings: Mapping[str, Any]) -> Trial:
         experiment = with_settings(self.experiment, settings)

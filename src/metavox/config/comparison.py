@@ -1,5 +1,6 @@
 """Frozen models of a comparison: the section ``compare`` of a recipe."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,6 +15,16 @@ ALL = "all"
 def as_list(value: Any) -> Any:
     """One name as a list of one."""
     return (value,) if isinstance(value, str) else value
+
+
+def require_once(asked: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a list, by its key, that names something twice, and ``learners`` that name all and others."""
+    for key, values in asked.items():
+        double = next((value for value in values if values.count(value) > 1), None)
+        if double is not None:
+            raise PydanticCustomError("twice", "{key} names {value} twice", {"key": key, "value": double})
+        if key == "learners" and ALL in values and len(values) > 1:
+            raise PydanticCustomError("learners", "learners names all and others; write one or the other")
 
 
 class CompareConfig(Strict):
@@ -44,12 +55,7 @@ class CompareConfig(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "CompareConfig":
-        for key, values in (("shots", self.shots), ("learners", self.learners)):
-            double = next((value for value in values if values.count(value) > 1), None)
-            if double is not None:
-                raise PydanticCustomError("twice", "{key} names {value} twice", {"key": key, "value": double})
-        if ALL in self.learners and len(self.learners) > 1:
-            raise PydanticCustomError("learners", "learners names all and others; write one or the other")
+        require_once({"shots": self.shots, "learners": self.learners})
         sets = [name for fold in self.folds for name in fold]
         double = next((name for name in (*sets, *self.corpora) if (*sets, *self.corpora).count(name) > 1), None)
         if double is not None:

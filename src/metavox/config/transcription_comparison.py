@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .comparison import ALL, as_list
+from .comparison import ALL, as_list, require_once
 from .loading import Strict
 from .transcription import TranscriptionExperiment
 
@@ -46,13 +46,7 @@ class CompareTranscriptionConfig(Strict):
     @model_validator(mode="after")
     def _fits(self) -> "CompareTranscriptionConfig":
         targets = [fold.target for fold in self.folds]
-        asked = {"support_minutes": self.support_minutes, "learners": self.learners, "folds": targets}
-        for key, values in asked.items():
-            double = next((value for value in values if values.count(value) > 1), None)
-            if double is not None:
-                raise PydanticCustomError("twice", "{key} names {value} twice", {"key": key, "value": double})
-        if ALL in self.learners and len(self.learners) > 1:
-            raise PydanticCustomError("learners", "learners names all and others; write one or the other")
+        require_once({"support_minutes": self.support_minutes, "learners": self.learners, "folds": targets})
         return self
 
 
