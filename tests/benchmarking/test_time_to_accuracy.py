@@ -1,13 +1,7 @@
 """Times to an accuracy, on curves whose times are known in closed form."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
 from accuracy_curves import best_so_far, geometric_mean, levels, ratios, summary, time_to
 
 STEPS = [0, 10, 20, 30, 40]

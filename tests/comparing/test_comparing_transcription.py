@@ -1,5 +1,6 @@
 """A whole comparison of recognisers on tones: fair by its files, computed from its rows, and not done twice."""
 
+import gzip
 import json
 import shutil
 from collections import defaultdict
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keep_comparison
 import numpy as np
 import pytest
 import recogniser_comparisons as cases
@@ -113,6 +115,17 @@ def test_the_figures_are_those_of_the_rows(done: Done) -> None:
     for row in found["paired"]:
         gain = means[row["versus"], row["minutes"]] - means[row["learner"], row["minutes"]]
         assert row["difference"] == pytest.approx(gain)
+
+
+def test_what_is_kept_gives_the_figures_once_more(done: Done, tmp_path: Path) -> None:
+    place = tmp_path / "kept" / "languages"
+    keep_comparison.pack(done.out, place)
+    assert keep_comparison.check(place) == []
+    assert done.rows()[0]["said"] not in gzip.decompress(place.with_suffix(".tsv.gz").read_bytes()).decode()
+    document = json.loads(place.with_suffix(".json").read_text())
+    document["standings"][0]["mean"] += 0.01
+    place.with_suffix(".json").write_text(json.dumps(document))
+    assert len(keep_comparison.check(place)) == 1
 
 
 def test_fewer_errors_are_better_in_table_and_words(done: Done) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import comparisons
+import keep_comparison
 import numpy as np
 import pytest
 
@@ -104,6 +105,17 @@ def test_the_figures_are_those_of_the_rows(done: Done) -> None:
     for row in found["paired"]:
         gap = means_of[row["learner"], row["shots"]] - means_of[row["versus"], row["shots"]]
         assert row["difference"] == pytest.approx(gap)
+
+
+def test_what_is_kept_gives_the_figures_once_more(done: Done, tmp_path: Path) -> None:
+    place = tmp_path / "kept" / "words"
+    keep_comparison.pack(done.out, place)
+    assert keep_comparison.check(place) == []
+    document = json.loads(place.with_suffix(".json").read_text())
+    document["standings"][0]["by_set"][0]["mean"] += 0.01
+    document["paired"][0]["low"] -= 0.01
+    place.with_suffix(".json").write_text(json.dumps(document))
+    assert len(keep_comparison.check(place)) == 2
 
 
 def test_a_learner_of_a_few_lines_runs_through_and_its_place_is_known(done: Done) -> None:
