@@ -12,6 +12,7 @@ import comparisons
 import keep_comparison
 import numpy as np
 import pytest
+import sounds
 
 from metavox.benchmarking.timing import Rounds
 from metavox.checkpoint import load_model
@@ -262,3 +263,14 @@ def test_fixed_ways_are_those_of_the_comparison_and_other_tasks_are_left_out(don
     assert {len(exact.episode(step).classes) for step in range(20)} == {3}
     with pytest.raises(InputError, match="No group has 40 classes"):
         of_exactly(tasks.training, 40)
+
+
+def test_a_learner_of_fixed_ways_is_trained_and_tested_beside_the_others(done: Done, tmp_path: Path) -> None:
+    """A language of training holds fewer words than it has rows."""
+    held = {"bb": sounds.WORDS[:10], "cc": sounds.WORDS[:3]}
+    more = [sounds.manifest_corpus(tmp_path / lang, words, ("a", "b"), 2, lang=lang) for lang, words in held.items()]
+    settings = {"learners": ["maml_fixed"], "folds": [[str(done.places[0])]], "trials": 1, "minutes": 0.0005}
+    recipe = load_comparison(comparisons.recipe(tmp_path, [done.places[0], *more], **settings))
+    found = run_comparison(recipe, tmp_path / "out", 0)
+    standings = [row for row in found["standings"] if row["learner"] == "maml_fixed"]
+    assert [(row["shots"], row["complete"]) for row in standings] == [(1, True), (2, True)]

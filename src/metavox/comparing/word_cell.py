@@ -16,7 +16,7 @@ from ..contracts import Episode, InputError
 from ..data.bank import Bank
 from ..data.corpora import open_corpora
 from ..data.episodes import ClassIndex, EpisodeSpec
-from ..data.samplers import TaskSampler, drawable
+from ..data.samplers import TaskSampler
 from ..data.selection import Tasks, select_tasks
 from ..evaluation.protocols import Row, evaluate, fitted, summary
 from ..learners.presets import LEARNERS
@@ -277,14 +277,11 @@ def of_exactly(sampler: TaskSampler, ways: int) -> TaskSampler:
     Raises:
         InputError: no group has them.
     """
-    spec = replace(sampler.spec, n_way=ways)
-    weights = []
-    for group, weight in zip(sampler.groups, sampler.weights, strict=True):
-        way = drawable(group, spec)
-        weights.append(weight if way is not None and len(way.eligible) >= ways else 0.0)
-    if not any(weights):
-        raise InputError(f"No group has {ways} classes with the takes of an episode; lower compare.ways.")
-    return TaskSampler(sampler.groups, weights, spec, sampler.seed, sampler.kinds, sampler.adaptivity)
+    spec = replace(sampler.spec, n_way=ways, exact=True)
+    try:
+        return TaskSampler(sampler.groups, sampler.weights, spec, sampler.seed, sampler.kinds, sampler.adaptivity)
+    except InputError:
+        raise InputError(f"No group has {ways} classes with the takes of an episode; lower compare.ways.") from None
 
 
 def _sizes(model: Model | None) -> dict[str, int | None]:
