@@ -17,7 +17,7 @@ import io
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,21 @@ SLACK = 1e-9
 def pack(folder: Path, place: Path) -> None:
     """Write the three files; ``folder`` is the ``--out`` of a finished comparison."""
     document = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    asked, answers = ASKED[document["metric"]], ANSWERED[document["metric"]]
-    names = [(learner, answer) for learner in document["learners"] for answer in answers]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_answers(place, list(_read(folder / "rows.jsonl")), document["metric"], document["learners"])
+    place.with_suffix(".json").write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    place.with_suffix(".md").write_text((folder / "report.md").read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def write_answers(place: Path, rows: Sequence[Row], metric: str, learners: Sequence[str]) -> None:
+    """The table of all answers, beside ``place`` with the ending ``.tsv.gz``."""
+    asked, answers = ASKED[metric], ANSWERED[metric]
+    names = [(learner, answer) for learner in learners for answer in answers]
+    number = _numbers(row["said"] for row in rows if "said" in row)
     table: dict[tuple[Any, ...], dict[tuple[str, str], Any]] = defaultdict(dict)
-    number = _numbers(row["said"] for row in _read(folder / "rows.jsonl") if "said" in row)
-    for row in _read(folder / "rows.jsonl"):
-        if "said" in row:
-            row["said"] = number[row["said"]]
-        question = tuple(row[key] for key in asked)
+    for row in rows:
+        told = {**row, "said": number[row["said"]]} if "said" in row else row
+        question = tuple(told[key] for key in asked)
         for answer in answers:
             if (row["learner"], answer) in table[question]:
                 sys.exit(f"{row['learner']} answered {question} twice")
@@ -55,10 +62,7 @@ def pack(folder: Path, place: Path) -> None:
     out.writerow([*asked, *(learner if answer == answers[0] else f"{learner} words" for learner, answer in names)])
     for question, found in table.items():
         out.writerow(["" if value is None else value for value in (*question, *(found.get(name) for name in names))])
-    place.parent.mkdir(parents=True, exist_ok=True)
     place.with_suffix(".tsv.gz").write_bytes(gzip.compress(text.getvalue().encode(), 9, mtime=0))
-    place.with_suffix(".json").write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    place.with_suffix(".md").write_text((folder / "report.md").read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _numbers(texts: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@
 For every set one model is trained with the recipe on everything else (at most ten CPU-minutes), then scored on the
 set beside the untrained baselines and beside itself without other vocal tracts, on the same episodes. Differences are
 paired episode by episode; every set counts alike. Nothing is chosen on the results: recipe and seed are fixed before.
-``--without`` trains each fold once more without an ingredient and pairs that with the recipe: what it gave.
+``--without`` trains each fold once more without an ingredient and pairs that with the recipe: what it gave. All
+answers are kept beside the JSON, in a table that ``keep_comparison.py`` explains.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from keep_comparison import write_answers
 
 from metavox.checkpoint import load_model
 from metavox.config import load_experiment
@@ -46,6 +48,7 @@ INGREDIENTS = {
     "augmentation": ["augment.enabled=false"],
     "cepstra": ["model.encoder.cepstra=0"],
     "synthetic words": ["data.synth=null"],
+    "two thirds of the steps": ["train.steps=1200"],
 }
 """How the recipe is changed to do without each."""
 
@@ -209,10 +212,13 @@ def main() -> None:
     train_folds(asked.folder, SETS, asked, asked.overrides, alone=False)
     result = collect(asked.folder, asked.seed)
     sets = tuple(asked.on) or SETS
+    kept = [{**row, "learner": row["model"]} for row in rows_of(asked.folder)]
     for name in asked.without:
         lacking = asked.folder.with_name(f"{asked.folder.name}-{name.replace(' ', '-')}")
         train_folds(lacking, sets, asked, [*asked.overrides, *INGREDIENTS[name]], alone=True)
         result["paired"] += without(asked.folder, lacking, name, sets, asked.seed)
+        kept += [{**row, "learner": f"without {name}"} for row in rows_of(lacking, sets) if row["model"] == RECIPE_NAME]
+    write_answers(asked.json, kept, "accuracy", list(dict.fromkeys(row["learner"] for row in kept)))
     asked.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     show(result)
 

@@ -108,6 +108,14 @@ def test_the_figures_are_those_of_the_rows(done: Done) -> None:
         assert row["difference"] == pytest.approx(gap)
 
 
+def test_the_best_of_those_that_keep_their_encoder_is_told_apart(done: Done) -> None:
+    first = [row["learner"] for row in done.document["standings"] if row["shots"] == 1]
+    keeping = next(name for name in first if name in ("prototypes", "linear_probe", "guesser"))
+    told = next(sentence for sentence in done.document["sentences"] if sentence.startswith("Of those that keep"))
+    assert f"enrolment (3) the best is {keeping} with 1 take a word, " in told
+    assert "of those that change it there (1) the best is joint with 1 take a word, joint with 2 takes a word." in told
+
+
 def test_what_is_kept_gives_the_figures_once_more(done: Done, tmp_path: Path) -> None:
     place = tmp_path / "kept" / "words"
     keep_comparison.pack(done.out, place)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..config import WordsComparison
@@ -17,7 +18,7 @@ from .subject import Subject
 from .table import Measure
 from .word_cell import run_cell
 from .word_costs import known_costs, measure_costs
-from .word_plan import LR_FACTOR, Plan, make_plan, model_for
+from .word_plan import LR_FACTOR, Plan, built, make_plan, model_for
 
 MEASURE = Measure(
     "accuracy", "shots", lambda shots: f"{takes(shots)} a word".replace("\u00a0", " "), over_corpora, compare
@@ -73,8 +74,33 @@ def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "search": _search(plan),
         "spaces": {name: _space(name) for name in plan.learners},
         "measured": MEASURED,
-        "notes": [],
+        "notes": _by_body(plan, results),
     }
+
+
+def _by_body(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best of the trained learners that keep their encoder at enrolment, and of those that change it."""
+    adapts = {name: built(model_for(plan.recipe, name)).adapts_body for name in plan.learners}
+    means: dict[int, dict[str, float]] = {}
+    for shots in plan.recipe.compare.shots:
+        by_learner: dict[str, list[float]] = {}
+        for result in (one for one in results if LEARNERS[one["learner"]].outer is not None):
+            own = [summary["mean"] for summary in result["summaries"] if summary["shots"] == shots]
+            by_learner.setdefault(result["learner"], []).extend(own)
+        n_sets = max((len(some) for some in by_learner.values()), default=0)
+        means[shots] = {name: fmean(some) for name, some in by_learner.items() if n_sets and len(some) == n_sets}
+    told = []
+    for changes, what in ((False, "keep their encoder as it is at enrolment"), (True, "change it there")):
+        some = {shots: [name for name in found if adapts[name] is changes] for shots, found in means.items()}
+        best = [
+            f"{max(names, key=found.__getitem__)} with {MEASURE.given(shots)}"
+            for (shots, found), names in zip(means.items(), some.values(), strict=True)
+            if names
+        ]
+        if best:
+            told.append(f"of those that {what} ({max(map(len, some.values()))}) the best is {', '.join(best)}")
+    sentence = "; ".join(told)
+    return [f"{sentence[0].upper()}{sentence[1:]}."] if sentence else []
 
 
 def _what(plan: Plan) -> str:
