@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .config import LearnerConfig, ModelConfig, validated
 from .contracts import Calibration, FrontEnd, InputError, Profile, State, as_row
 from .learners.preset import named, resolved
-from .learners.presets import BASELINES, LEARNERS
+from .learners.presets import BASELINES, LEARNERS, served_with
 from .nets.encoders import ENCODERS
 
 FORMAT = 1
@@ -131,20 +131,21 @@ def load_model(source: str | Path) -> Model:
 def rehead(model: Model, learner: LearnerConfig) -> Model:
     """The same weights behind another way to adapt, so that one training serves a comparison of several.
 
-    Allowed are other settings of the model's own learner, and learners that are trained by the same outer rule, to
-    whom the weights mean the same: ``joint``, ``linear_probe`` and ``simpleshot``.
+    Allowed are other settings of the model's own learner, and of learners that the same training serves: ``joint``,
+    ``linear_probe`` and ``simpleshot``.
 
     Raises:
         InputError: a learner of an unknown name, of another training, or with other weights.
     """
-    own, asked = LEARNERS[model.config.learner.name], named(LEARNERS, learner.name, "learner.name")
-    if learner.name != model.config.learner.name and (own.outer is None or asked.outer is not own.outer):
-        alike = [name for name, preset in LEARNERS.items() if own.outer is not None and preset.outer is own.outer]
+    named(LEARNERS, learner.name, "learner.name")
+    alike = served_with(model.config.learner.name)
+    if learner.name not in alike:
         raise InputError(
             f"Model {model.name} learns by {model.config.learner.name}, and {learner.name} needs another training; "
-            f"evaluate it as {' or '.join(alike or [model.config.learner.name])}."
+            f"evaluate it as {' or '.join(alike)}."
         )
-    config = resolved(model.config.model_copy(update={"learner": learner}), LEARNERS)
+    full = resolved(model.config.model_copy(update={"learner": learner}), LEARNERS)
+    config = model.config.model_copy(update={"learner": full.learner})
     other = build(config)
     try:
         other.load_state_dict(model.learner.state_dict())

@@ -138,6 +138,8 @@ class Draw:
     support_labels: np.ndarray
     query: np.ndarray
     query_labels: np.ndarray
+    apart: bool = False
+    """Whether speakers were kept apart: nobody who is heard in a query was heard in the support."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
 """The shelf of gradient learners: each row's whole meta-gradient by finite differences, alike from every executor."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from test_gradient import batch
 from torch import Tensor, nn
 
 from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Draw, Episode, FrontEnd, InputError
+from metavox.contracts import Draw, Episode, FrontEnd, InputError, State
 from metavox.engine import MultiStep
 from metavox.engine.choice import EXECUTORS
 from metavox.learners.by_gradient import BY_GRADIENT
@@ -19,7 +20,8 @@ from metavox.learners.gradient import GradientLearner
 from metavox.learners.outer import meta_gradient
 from metavox.learners.preset import Range, resolved
 from metavox.learners.presets import LEARNERS, has_fixed_head
-from metavox.losses import cross_entropy
+from metavox.learners.sides import joined
+from metavox.losses import balanced_cross_entropy, cross_entropy
 from metavox.tasks import Commands
 
 
@@ -164,10 +166,33 @@ def test_a_first_order_gradient_takes_the_way_of_the_steps_for_a_constant(name: 
 def test_reptile_goes_the_way_of_its_steps() -> None:
     learner, task = learner_of("reptile"), episode()
     with torch.no_grad():
-        start, end = learner.initial(task.support), learner.adapt(task.support)
+        start, end = learner.initial(joined(task)), learner.adapt(joined(task))
     for name, value in gradient_of(learner, task).items():
         expected = start[name] - end[name] if name in start else torch.zeros_like(value)
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_reptile_learns_from_all_takes_of_an_episode() -> None:
+    learner, task = learner_of("reptile"), episode()
+    found, other = (gradient_of(learner, one) for one in (task, replace(task, query=episode(5).query)))
+    assert not all(torch.allclose(value, other[name]) for name, value in found.items())
+
+
+def test_the_usual_inner_loop_of_implicit_gradients_comes_near_its_optimum() -> None:
+    """Their formula is that of an optimum; what is left of the slope says how far it is."""
+    config = resolved(ModelConfig(learner=LearnerConfig(name="imaml")), LEARNERS).learner
+    learner = learner_of("imaml", inner_steps=config.inner_steps, inner_lr=config.inner_lr, prox=config.prox)
+    task = episode()
+    states = list(learner.trajectory(task.support))
+
+    def slope(state: State) -> float:
+        at = {name: value.detach().requires_grad_() for name, value in state.items()}
+        pull = sum((at[name] - states[0][name].detach()).square().sum() for name in at)
+        scores = learner.predict(at, task.support).scores
+        loss = balanced_cross_entropy(scores, task.support.labels) + config.prox / 2 * pull
+        return float(torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, list(at.values()))]).norm())
+
+    assert slope(states[-1]) < 0.1 * slope(states[0])
 
 
 def test_the_implicit_gradient_is_that_of_finite_differences_where_the_steps_have_arrived() -> None:
@@ -276,12 +301,23 @@ CONV = EncoderConfig(channels=8, dim=4, blocks=2)
     [
         ({"name": "maml_fixed"}, "learner.head is fixed and learner.ways is 0; set it to the number of classes"),
         ({"name": "maml_fixed", "head": "zero"}, "learner.head is zero and maml_fixed is the learner with head=fixed"),
-        ({"name": "boil", "head": "zero"}, "learner.head is zero and learner.adapts is body: what begins alike"),
-        ({"name": "cavia", "head": "row"}, "learner.head is row and learner.adapts is context"),
+        ({"name": "boil", "head": "zero"}, "learner.head is zero, learner.adapts body and learner.inner_steps 5: what"),
+        ({"name": "cavia", "head": "row"}, "learner.head is row, learner.adapts context"),
+        ({"name": "anil", "inner_steps": 0}, "learner.adapts head and learner.inner_steps 0: what begins alike"),
+        ({"name": "maml_plus_plus", "head": "prototypes", "inner_steps": 0}, "learner.multi_step asks for the loss"),
         ({"name": "maml", "adapts": ("encoder.*",)}, "what begins alike for all classes"),
         ({"name": "maml", "adapts": "context"}, "learner.adapts is context and encoder.condition is 0"),
         ({"name": "maml", "adapts": "adapters"}, "learner.adapts is adapters and encoder.adapter is 0"),
         ({"name": "reptile", "head": "row"}, "reptile learns only what its inner loop moves"),
+        ({"name": "reptile", "adapts": "head"}, "reptile learns only what its inner loop moves: the body would stay"),
+        ({"name": "reptile", "multi_step": True}, "reptile is the learner with multi_step=false"),
+        ({"name": "fomaml", "anneal": (0.0, 0.3)}, "fomaml is the learner with anneal=null"),
+        (
+            {"name": "imaml", "inner_lr": 1.0, "prox": 2.0},
+            "learner.inner_lr is 1 and learner.prox is 2; the inner",
+        ),
+        ({"name": "masked", "head": "fixed"}, "learner.head is fixed, which masked training does not learn"),
+        ({"name": "masked", "curvature": True}, "masked is the learner with curvature=false"),
         ({"name": "reptile", "curvature": True}, "learner.curvature is true and reptile is the learner with curvature"),
         ({"name": "imaml", "step_sizes": "value"}, "imaml is the learner with step_sizes=given"),
         ({"name": "joint", "head": "fixed"}, "learner.head is fixed, which joint training does not learn"),
@@ -299,6 +335,34 @@ def test_what_cannot_be_is_refused_in_a_sentence(options: dict[str, Any], said: 
 def test_an_encoder_without_matrices_has_nothing_of_low_rank() -> None:
     with pytest.raises(InputError, match="the encoder has no matrix to change"):
         build(ModelConfig(encoder=EncoderConfig(name="mfcc"), learner=LearnerConfig(name="lora")))
+
+
+@pytest.mark.parametrize("name", ["cavia", "adapters", "film"])
+@pytest.mark.parametrize("encoder", ["conformer", "mfcc"])
+def test_an_encoder_whose_blocks_have_nothing_for_a_learner_is_refused_by_name(name: str, encoder: str) -> None:
+    with pytest.raises(InputError, match=f"learner.name is {name}, which needs .* set encoder.name to conv or crnn"):
+        build(ModelConfig(encoder=EncoderConfig(name=encoder), learner=LearnerConfig(name=name)))
+
+
+def test_what_adapts_has_a_name_and_annealing_goes_forward() -> None:
+    for options in ({"adapts": ()}, {"anneal": (0.5, 0.2)}):
+        with pytest.raises(ValidationError):
+            LearnerConfig(name="maml", **options)
+
+
+def test_only_learners_that_compare_by_a_formula_hear_less_of_the_cepstra_in_training() -> None:
+    """What is learned behind the encoder must hear in training what it hears in use."""
+    by_formula = {"prototypes", "classified_prototypes", "protonet", "matching"}
+    for name, preset in LEARNERS.items():
+        config = resolved(ModelConfig(learner=LearnerConfig(name=name)), LEARNERS).encoder
+        if preset.outer is not None:
+            light = name in by_formula or preset.family == "joint"
+            assert (config.cepstra, config.cepstra_in_training) == ((1.4, 0.5) if light else (0.5, None)), name
+    asked = ModelConfig(encoder=EncoderConfig(cepstra=1.0), learner=LearnerConfig(name="maml"))
+    encoder: Any = build(asked).encoder
+    assert (encoder.weight, encoder.weight_in_training) == (1.0, 1.0)
+    asked = ModelConfig(encoder=EncoderConfig(cepstra_in_training=0.0), learner=LearnerConfig(name="prototypes"))
+    assert resolved(asked, LEARNERS).encoder.cepstra_in_training == 0.0
 
 
 def test_rows_bring_the_encoder_that_they_need_and_leave_a_size_that_is_asked() -> None:

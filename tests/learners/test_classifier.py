@@ -8,8 +8,13 @@ import torch
 from test_gradient import SmoothEncoder, batch, episode
 from torch import Tensor
 
+from metavox.config import EncoderConfig
+from metavox.contracts import Batch, FrontEnd
 from metavox.learners.classifier import N_AVERAGED, N_SEGMENTS, JointClassifier, clip_vectors
-from metavox.learners.outer import joined, joint
+from metavox.learners.outer import joint
+from metavox.learners.sides import joined
+from metavox.nets.convolutional import ConvBody
+from metavox.nets.encoders import FusedEncoder
 from metavox.tasks import Commands
 
 
@@ -18,9 +23,9 @@ def classifier(n_base_classes: int = 5) -> JointClassifier:
 
 
 def means_of(learner: JointClassifier, n: int) -> Tensor:
-    """Mean vectors of the clips of each of ``n`` episodes."""
+    """Mean vectors of the clips of each of ``n`` episodes that are heard for it: the first, and one more after 8."""
     with torch.no_grad():
-        return torch.stack([clip_vectors(learner.encoder, joined(episode(i))).mean(0) for i in range(n)])
+        return torch.stack([clip_vectors(learner.encoder, joined(episode(i)))[[0, 8]].mean(0) for i in range(n)])
 
 
 def test_the_vector_of_a_clip_is_the_means_of_its_stretches() -> None:
@@ -47,6 +52,20 @@ def test_the_mean_of_training_is_that_of_the_clips_it_heard() -> None:
         joint(learner, Commands(), [episode(i)])
     assert int(learner.n_averaged) == 7
     torch.testing.assert_close(learner.base_mean, means_of(learner, 7).mean(0), rtol=0, atol=1e-12)
+
+
+def test_the_mean_of_training_is_one_of_what_is_heard_in_use() -> None:
+    """Cepstra may weigh less in training; what is subtracted in use is the mean of what is heard there."""
+    front_end = FrontEnd(n_mels=16, n_frames=None)
+    encoder = FusedEncoder(ConvBody, EncoderConfig(channels=8, dim=4, blocks=2, cepstra_in_training=0.5), front_end)
+    learner = JointClassifier(encoder, 5).train()
+    generator = torch.Generator().manual_seed(1)
+    clips = Batch(torch.randn(40, 12, 16, generator=generator), torch.full((40,), 12), torch.arange(40) % 5, 5)
+    learner.classify(clips)
+    assert encoder.training
+    with torch.no_grad():
+        left = clip_vectors(encoder.eval(), clips)[::8].mean(0) - learner.base_mean
+    assert float(left.norm() / learner.base_mean.norm()) < 1e-6
 
 
 def test_the_mean_of_training_forgets_what_an_earlier_encoder_said() -> None:

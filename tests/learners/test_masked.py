@@ -12,8 +12,8 @@ from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, Draw, Episode, FrontEnd
 from metavox.learners.masked import MASKING, masked
-from metavox.learners.outer import joined
 from metavox.learners.self_supervised import blanked, masked_loss
+from metavox.learners.sides import joined
 from metavox.tasks import Commands
 
 

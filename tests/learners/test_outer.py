@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from weights import started
 
 from metavox.checkpoint import build
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
 from metavox.contracts import Batch, Draw, Episode, FrontEnd, InputError, Output
-from metavox.learners.outer import in_turn, joined, joint, leave_one_out, open_set, query_loss
+from metavox.learners.outer import in_turn, joint, leave_one_out, open_set, query_loss
 from metavox.learners.presets import LEARNERS, has_base_classes
+from metavox.learners.sides import joined
 from metavox.losses import cross_entropy
 from metavox.tasks import Commands
 
@@ -32,15 +34,6 @@ def learner_of(name: str, **options: Any) -> Any:
         learner=LearnerConfig(name=name, inner_steps=2, cg_iterations=2, **options),
     )
     return build(config, seed=2).double()
-
-
-@torch.no_grad()
-def started(learner: Any) -> None:
-    """Move weights that begin with zeros: until then nothing reaches what stands behind them."""
-    generator = torch.Generator().manual_seed(4)
-    for value in learner.parameters():
-        if not bool(value.any()):
-            value.normal_(std=0.1, generator=generator)
 
 
 def batch(labels: list[int], n_frames: int, seed: int) -> Batch:
@@ -232,3 +225,29 @@ def test_following_the_gradient_lowers_the_loss(name: str) -> None:
         for key, parameter in learner.named_parameters():
             parameter.sub_(1e-4 * before.values[key] / norm)
     assert outer(learner, Commands(), [episode()]).metrics["loss"] < before.metrics["loss"]
+
+
+# ------------------------------------------------------------------------------------------------------ speakers apart
+
+
+@pytest.mark.parametrize("name", ["prototypes", "classified_prototypes", "protonet", "cnp"])
+def test_where_speakers_are_kept_apart_nobody_is_asked_beside_his_own_takes(name: str) -> None:
+    """The support is asked nothing, so that what a query is compared with holds no take of its speaker."""
+    learner, task = started(learner_of(name)), episode()
+    task = replace(task, draw=replace(task.draw, apart=True))
+    outer = LEARNERS[name].outer
+    assert outer is not None
+    found, expected = outer(learner, Commands(), [task]), query_loss(learner, Commands(), [task])
+    assert found.losses == pytest.approx(expected.losses)
+    assert found.metrics["accuracy"] == expected.metrics["accuracy"]
+    if name != "classified_prototypes":  # whose classifier is asked beside
+        same(found.values, expected.values)
+
+
+def test_an_open_set_of_speakers_apart_takes_a_class_out_of_support_and_asks_the_query() -> None:
+    learner, task = started(learner_of("open_prototypes")), episode()
+    task = replace(task, draw=replace(task.draw, apart=True))
+    known = [i for i, label in enumerate(task.support.labels.tolist()) if label < 2]
+    scores = learner.predict(learner.adapt(at(task.support, known, 2)), task.query).scores
+    expected = cross_entropy(torch.cat([scores, torch.zeros(4, 1, dtype=torch.float64)], 1), task.query.labels)
+    assert open_set(learner, Commands(), [task]).metrics["loss"] == pytest.approx(float(expected.detach()))

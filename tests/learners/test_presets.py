@@ -41,9 +41,11 @@ def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
 
 @pytest.mark.parametrize(("name", "order"), [("maml", 1), ("fomaml", 0), ("reptile", 0), ("imaml", 0), ("joint", 0)])
 def test_the_inner_loop_is_as_configured(name: str, order: float) -> None:
-    config = LearnerConfig(name=name, inner_steps=7, inner_lr=0.3, adapts="head", n_base_classes=4)
+    adapts: Any = "body" if name == "reptile" else "head"
+    config = LearnerConfig(name=name, inner_steps=7, inner_lr=0.3, adapts=adapts, head="prototypes", n_base_classes=4)
     learner: Any = build(ModelConfig(learner=config))
-    assert (learner.rule.n_steps, learner.rule.lr, learner.adapts_body, learner.order) == (7, 0.3, False, order)
+    found = (learner.rule.n_steps, learner.rule.lr, learner.adapts_body, learner.order)
+    assert found == (7, 0.3, adapts == "body", order)
     assert learner.base_head.out_features == 4
 
 

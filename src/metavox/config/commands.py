@@ -37,12 +37,23 @@ class EncoderConfig(Strict):
     cepstra: float = Field(1.4, ge=0)
     """Weight of cepstral coefficients beside the learned part of a frame, 0 for none. What is learned on few languages
     then corrects what is known of all."""
-    cepstra_in_training: float = Field(0.5, ge=0)
-    """The same weight while the body is trained. Less than in use, the body leans on the cepstra less."""
+    cepstra_in_training: float | None = Field(None, ge=0)
+    """The same weight while the body is trained. Less than in use, the body leans on the cepstra less; but whatever is
+    learned behind the encoder then hears other vectors than in use. None: the learner's own, see ``learners.preset``,
+    or as in use."""
     condition: int = Field(0, ge=0, le=1024)
     """Size of a vector that the blocks of ``conv`` and ``crnn`` hear beside the word, 0 for none: what a task is."""
     adapter: int = Field(0, ge=0, le=512)
     """Rank of the bottleneck behind each block of ``conv`` and ``crnn`` that adapts alone, 0 for none."""
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise PydanticCustomError("range", "the lower end must come first")
+    return ends
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class LearnerConfig(Strict):
@@ -65,7 +76,9 @@ class LearnerConfig(Strict):
     ``open_prototypes`` and all conditioned learners."""
     inner_steps: int = Field(5, ge=0, le=1000)
     inner_lr: float = Field(0.05, ge=0)
-    adapts: Literal["all", "head", "body", "adapters", "lora", "context"] | tuple[str, ...] = "all"
+    adapts: (
+        Literal["all", "head", "body", "adapters", "lora", "context"] | Annotated[tuple[str, ...], Field(min_length=1)]
+    ) = "all"
     """Which values the inner loop may change: everything; the head alone (ANIL) or all but the head (BOIL); the head
     and the adapters of the encoder, or low-rank changes of its weights; the context that the encoder hears (CAVIA); or
     patterns of names such as ``[encoder.body.blocks.3.*, head.*]``."""
@@ -81,7 +94,7 @@ class LearnerConfig(Strict):
     """Learn what an inner gradient is multiplied with (Meta-Curvature)."""
     rank: int = Field(4, ge=1, le=256)
     """Rank of the changes of ``lora``."""
-    anneal: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = None
+    anneal: Annotated[tuple[_Share, _Share], AfterValidator(_rising)] | None = None
     """Shares of training between which ``maml`` goes from first to second order (Antoniou et al. 2019), or none."""
     multi_step: bool | Literal["annealed"] = False
     """Judge ``maml`` and its kin by the query loss after every inner step, all alike, not only after the last; or
@@ -140,12 +153,6 @@ class DataConfig(Strict):
     """Share of training episodes from real recordings, where there are both kinds."""
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     """Share of the word classes kept for validation tasks; no training episode sees them."""
-
-
-def _rising(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise PydanticCustomError("range", "the lower end must come first, as in [3, 35]")
-    return ends
 
 
 _Db = Annotated[float, Field(ge=-20, le=80)]

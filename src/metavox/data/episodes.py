@@ -192,7 +192,7 @@ class ClassIndex:
         if len(widest[0]) < spec.least:
             order = (eligible[k] for k in _in_random_order(rng, len(eligible)))
             widest = self._apart(order, spec, split, rng)
-        return self._as_draw(*widest)
+        return self._as_draw(*widest, apart=True)
 
     def require_speakers(self) -> None:
         """Raise InputError where an utterance does not name its speaker, or one speaker has said all."""
@@ -215,7 +215,7 @@ class ClassIndex:
             split = _some_split(rng)
             chosen, sides = self._apart(_in_random_order(rng, len(self)), spec, split, rng)
             if len(chosen) == spec.n_way:
-                return self._as_draw(chosen, sides)
+                return self._as_draw(chosen, sides, apart=True)
             most = max(most, len(chosen))
         raise InputError(
             f"At most {most} classes have {spec.k_shot} takes and a query by other speakers, and {spec.n_way} were "
@@ -242,7 +242,7 @@ class ClassIndex:
                     break
         return chosen, sides
 
-    def _as_draw(self, chosen: list[int], sides: list[_Sides]) -> Draw:
+    def _as_draw(self, chosen: list[int], sides: list[_Sides], *, apart: bool = False) -> Draw:
         def gather(side: int) -> tuple[np.ndarray, np.ndarray]:
             flat = np.concatenate([pair[side] for pair in sides])
             labels = np.repeat(np.arange(len(sides)), [len(pair[side]) for pair in sides])
@@ -251,7 +251,7 @@ class ClassIndex:
         support, support_labels = gather(0)
         query, query_labels = gather(1)
         names = tuple(self.classes[class_id] for class_id in chosen)
-        return Draw(names, np.asarray(chosen, np.int64), support, support_labels, query, query_labels)
+        return Draw(names, np.asarray(chosen, np.int64), support, support_labels, query, query_labels, apart)
 
     def _too_few(self, spec: EpisodeSpec, n_found: int) -> str:
         return (

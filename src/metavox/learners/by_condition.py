@@ -5,7 +5,7 @@ from torch import nn
 from ..config import LearnerConfig
 from ..contracts import Encoder
 from ..nets import conditioning
-from .by_metric import SCALE, WIDTH
+from .by_metric import EVEN, SCALE, WIDTH
 from .classifier import N_SEGMENTS
 from .film import Film
 from .outer import in_turn, query_loss
@@ -47,9 +47,11 @@ SEARCH = {**SCALE, **WIDTH}
 
 BY_CONDITION = {
     "support_conditioned": Preset(
-        support_conditioned, in_turn, "conditioned", "h(x, y; theta) of support and query added", search=SEARCH
+        support_conditioned, in_turn, "conditioned", "h(x, y; theta) of support and query added", search=SEARCH, **EVEN
     ),
-    "cnp": Preset(cnp, in_turn, "conditioned", "Garnelo et al. 2018, Conditional neural processes", search=SEARCH),
+    "cnp": Preset(
+        cnp, in_turn, "conditioned", "Garnelo et al. 2018, Conditional neural processes", search=SEARCH, **EVEN
+    ),
     "film": Preset(
         film,
         query_loss,
@@ -57,6 +59,7 @@ BY_CONDITION = {
         "CNAPs, Requeima et al. 2019; TADAM, Oreshkin et al. 2018",
         encoder={"condition": 32},
         search=SEARCH,
+        **EVEN,
     ),
-    "set_attention": Preset(set_attention, in_turn, "conditioned", "Ye et al. 2020, FEAT", search=SEARCH),
+    "set_attention": Preset(set_attention, in_turn, "conditioned", "Ye et al. 2020, FEAT", search=SEARCH, **EVEN),
 }

@@ -14,6 +14,7 @@ from ..config import LearnerConfig
 from ..contracts import Encoder, InputError
 from ..engine import Implicit, Reptile
 from ..engine.outers import Outer as EngineOuter
+from .by_metric import EVEN
 from .gradient import GradientLearner
 from .outer import meta_gradient
 from .preset import Preset, Range
@@ -33,8 +34,13 @@ def reptile(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """The way that the inner loop went.
 
     Raises:
-        InputError: a head that no inner loop moves as it is learned.
+        InputError: a head or a body that no inner loop moves as it is learned.
     """
+    if config.adapts in ("head", "adapters", "lora", "context"):
+        raise InputError(
+            f"learner.adapts is {config.adapts} and reptile learns only what its inner loop moves: the body would stay "
+            "as it began; set learner.adapts to all or body, or choose fomaml."
+        )
     if config.head == "row":
         raise InputError(
             "learner.head is row and reptile learns only what its inner loop moves, which is a row for each class; set "
@@ -44,7 +50,16 @@ def reptile(encoder: Encoder, config: LearnerConfig) -> nn.Module:
 
 
 def implicit(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    """The gradient at the end of the inner loop, whatever led there."""
+    """The gradient at the end of the inner loop, whatever led there.
+
+    Raises:
+        InputError: steps that are too long for the pull to where they began.
+    """
+    if config.inner_lr * config.prox >= 2:
+        raise InputError(
+            f"learner.inner_lr is {config.inner_lr:g} and learner.prox is {config.prox:g}; the inner loop of imaml "
+            "runs away where their product is 2 or more: lower one of them."
+        )
     return _adapting(encoder, config, Implicit(config.prox, config.cg_iterations), 0.0)
 
 
@@ -54,14 +69,24 @@ def fine_tuned(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     Raises:
         InputError: a head that joint training does not learn.
     """
-    if config.head in ("row", "fixed"):
-        raise InputError(
-            f"learner.head is {config.head}, which joint training does not learn; set it to prototypes or zero."
-        )
+    require_no_learned_head(config)
     return _adapting(encoder, config, "query", 0.0)
 
 
+def require_no_learned_head(config: LearnerConfig) -> None:
+    """Raise InputError for a head that only training by tasks would learn."""
+    if config.head in ("row", "fixed"):
+        raise InputError(
+            f"learner.head is {config.head}, which {config.name} training does not learn; set it to prototypes or zero."
+        )
+
+
 def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter, order: float) -> nn.Module:
+    if config.multi_step and not config.inner_steps:
+        raise InputError(
+            "learner.inner_steps is 0 and learner.multi_step asks for the loss after each; set learner.inner_steps to "
+            "1 or more, or learner.multi_step to false."
+        )
     if config.multi_step and outer == "query":
         outer = "annealed" if config.multi_step == "annealed" else "multi_step"
     return GradientLearner(
@@ -83,7 +108,7 @@ def _adapting(encoder: Encoder, config: LearnerConfig, outer: str | EngineOuter,
 
 
 def _row(build: Callable[[Encoder, LearnerConfig], nn.Module], source: str, **options: Any) -> Preset:
-    return Preset(build, meta_gradient, "gradient", source, **options)
+    return Preset(build, meta_gradient, "gradient", source, **options, **EVEN)
 
 
 INNER = {"inner_lr": Range(0.01, 1.0)}
@@ -94,8 +119,10 @@ Both ranges hold the best of three step sizes a decade apart of ``maml``, ``anil
 and ``lora`` after 60 outer steps on real words (12 ways, 2 shots, a small encoder, one seed: no more than a look).
 """
 ZERO = {"head": "zero", "inner_lr": 1.0}
-PLAIN = {"step_sizes": "given", "curvature": False}
+PLAIN = {"step_sizes": "given", "curvature": False, "multi_step": False, "anneal": None}
 """Of learners whose outer rule does not ask how the inner loop went: nobody would learn it."""
+FIRST_ORDER = {"anneal": None}
+"""There is no order to rise to."""
 
 BY_GRADIENT = {
     "maml": _row(second_order, "Finn et al. 2017, MAML", usual=ZERO, search=FROM_ZERO),
@@ -105,14 +132,17 @@ BY_GRADIENT = {
         fixed={"head": "fixed"},
         search=INNER,
     ),
-    "fomaml": _row(first_order, "Finn et al. 2017, MAML, section 5.2", usual=ZERO, search=FROM_ZERO),
+    "fomaml": _row(first_order, "Finn et al. 2017, MAML, section 5.2", fixed=FIRST_ORDER, usual=ZERO, search=FROM_ZERO),
     "anil": _row(second_order, "Raghu et al. 2020, ANIL", fixed={"adapts": "head"}, usual=ZERO, search=FROM_ZERO),
     "boil": _row(second_order, "Oh et al. 2021, BOIL", fixed={"adapts": "body"}, search=INNER),
     "proto_maml": _row(
         second_order, "Triantafillou et al. 2020, Proto-MAML", fixed={"head": "prototypes"}, search=INNER
     ),
     "fo_proto_maml": _row(
-        first_order, "Triantafillou et al. 2020, first-order Proto-MAML", fixed={"head": "prototypes"}, search=INNER
+        first_order,
+        "Triantafillou et al. 2020, first-order Proto-MAML",
+        fixed={"head": "prototypes", **FIRST_ORDER},
+        search=INNER,
     ),
     "unicorn_maml": _row(
         second_order,
@@ -156,5 +186,12 @@ BY_GRADIENT = {
         search={**INNER, "rank": (2, 4, 8)},
     ),
     "reptile": _row(reptile, "Nichol et al. 2018, Reptile", fixed=PLAIN, search=INNER),
-    "imaml": _row(implicit, "Rajeswaran et al. 2019, iMAML", fixed=PLAIN, search={**INNER, "prox": Range(0.1, 10.0)}),
+    "imaml": _row(
+        implicit,
+        "Rajeswaran et al. 2019, iMAML",
+        fixed=PLAIN,
+        # Its gradient is that of an optimum, which few or long steps and a weak pull do not come near.
+        usual={"inner_steps": 10, "inner_lr": 0.1, "prox": 3.0, "cg_iterations": 5},
+        search={"inner_lr": Range(0.05, 0.2), "prox": Range(1.5, 6.0)},
+    ),
 }

@@ -15,8 +15,10 @@ ENCODER = "encoder."
 """Prefix that values of the encoder may have in a state, as they have it among the parameters of a learner."""
 N_SEGMENTS = 8
 """Stretches of time whose means make the vector that a linear head sees."""
-N_AVERAGED = 100
+N_AVERAGED = 200
 """Batches that the running mean of training looks back on."""
+EVERY = 8
+"""Of how many clips of a batch one is heard for that mean."""
 _COSINE_SCALE = 20.0
 
 
@@ -46,7 +48,8 @@ class JointClassifier(nn.Module):
     """
 
     base_mean: Tensor
-    """(N_SEGMENTS D) mean vector of training clips as they were heard, over about the last ``N_AVERAGED`` batches."""
+    """(N_SEGMENTS D) mean vector of training clips as the encoder hears them in use, over about the last ``N_AVERAGED``
+    batches: of one clip in ``EVERY``, since they are heard once more for it."""
     n_averaged: Tensor
     """Batches that ``base_mean`` has seen."""
 
@@ -69,19 +72,28 @@ class JointClassifier(nn.Module):
         """Scores (B, n_base_classes) of the joint classifier over all classes of training, by cosine.
 
         Lengths of the weights are taken out (Wang et al. 2017, NormFace): a head is later built from class means. In
-        training mode ``base_mean`` follows, as the statistics of a batch norm do; no score depends on it here.
+        training mode ``base_mean`` follows; no score depends on it here.
         """
         if self.base_head is None:
             raise ValueError("this learner was built without base classes")
         vectors = clip_vectors(self.encoder, batch)
         if self.training:
-            self._average(vectors.detach().mean(0))
+            self._average(batch)
         weight = functional.normalize(self.base_head.weight, dim=-1)
         return Output(_COSINE_SCALE * functional.linear(self.scaled(vectors), weight, self.base_head.bias))
 
     @torch.no_grad()
-    def _average(self, mean: Tensor) -> None:
-        """A plain mean over the first batches, then one that forgets, since the encoder moves on."""
+    def _average(self, batch: Batch) -> None:
+        """A plain mean over the first batches, then one that forgets, since the encoder moves on.
+
+        What is subtracted in use has to be a mean of what is heard in use, where the encoder may weigh its cepstra
+        otherwise than in training.
+        """
+        some = Batch(batch.inputs[::EVERY], batch.lengths[::EVERY], batch.labels[::EVERY], batch.n_classes)
+        assert isinstance(self.encoder, nn.Module)
+        self.encoder.eval()
+        mean = clip_vectors(self.encoder, some).mean(0)
+        self.encoder.train()  # as it was: this is for training alone
         if bool(mean.isfinite().all()):  # a step whose values are not finite is skipped; the mean has to live on
             self.n_averaged += 1
             self.base_mean += (mean - self.base_mean) / self.n_averaged.clamp_max(N_AVERAGED)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,13 @@ from torch.func import functional_call
 from ..contracts import Batch, Encoder, Episode, InputError, Output, State, Task
 from ..engine import Engine, MultiStep, Problem, UpdateRule
 from ..engine.inner import first, inner_steps, support_loss
-from ..engine.outers import Implicit, Outer, outer_of
+from ..engine.outers import Implicit, Outer, Reptile, outer_of
 from ..losses import balanced_cross_entropy
 from ..nets.heads import segment_means
 from .adapted import CONTEXT, PATTERNS, Adapted
 from .class_head import ALIKE, ClassHead
 from .classifier import HEAD, N_SEGMENTS, JointClassifier, head_scores, unit
+from .sides import joined
 from .update import STEERING, LearnedUpdate
 
 Tree = tuple[Tensor, ...]
@@ -83,10 +85,10 @@ class GradientLearner(JointClassifier):
         self.update = LearnedUpdate(moving, n_steps, step_sizes, curvature)
         if self.update.learns:
             self.rule = UpdateRule(n_steps, lr, patterns, order, self.update.change, STEERING)
-        if head in ALIKE and HEAD[0] not in moving:
+        if head in ALIKE and (HEAD[0] not in moving or not n_steps):
             raise InputError(
-                f"learner.head is {head} and learner.adapts is {adapts}: what begins alike for all classes and stays "
-                "so tells none apart; set learner.head to prototypes."
+                f"learner.head is {head}, learner.adapts {adapts} and learner.inner_steps {n_steps}: what begins alike "
+                "for all classes and stays so tells none apart; set learner.head to prototypes, or let it move."
             )
         self.annealed = outer == "annealed"
         self.outer = outer_of("multi_step" if outer == "annealed" else outer, n_steps)
@@ -178,7 +180,8 @@ class GradientLearner(JointClassifier):
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Any]]:
         """Mean meta-gradient by parameter name, and of each episode the outer loss and the scores of its query.
 
-        Reptile asks no query: where scores would be it has ().
+        Reptile asks no query, so that all takes of an episode are its support (Nichol et al. 2018, section 4: no split
+        is needed): where scores would be it has ().
 
         Raises:
             InputError: an episode with a single class, or other ways than a fixed head has.
@@ -194,7 +197,10 @@ class GradientLearner(JointClassifier):
             groups.setdefault(self._ways_of(episode.support), []).append(position)
         for n_classes, positions in groups.items():
             engine = self._engine(task, n_classes)
-            pairs = [self._pair(episodes[i]) for i in positions]
+            whole = isinstance(self.outer, Reptile)
+            pairs = [
+                self._pair(replace(e, support=joined(e)) if whole else e) for e in (episodes[i] for i in positions)
+            ]
             judge = self.judge if self.annealed and isinstance(self.judge, MultiStep) else None
             found = engine.gradient(values, pairs, self.order, judge)
             for name, grad in found.values.items():

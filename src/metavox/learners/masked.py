@@ -9,9 +9,10 @@ from torch import nn
 
 from ..config import LearnerConfig
 from ..contracts import Encoder, Episode, Grads, Task
+from .by_gradient import require_no_learned_head
 from .gradient import GradientLearner
-from .outer import joined
 from .self_supervised import Masking, masked_gradient
+from .sides import joined
 
 MASKING = Masking(share=0.3, n_frames=8)
 """A word is short: stretches of 80 ms of it, as long as a sound."""
@@ -25,13 +26,26 @@ class MaskedLearner(GradientLearner):
     """
 
     def __init__(self, encoder: Encoder, config: LearnerConfig) -> None:
-        super().__init__(encoder, config.inner_steps, config.inner_lr, config.adapts, executor=config.executor)
+        super().__init__(
+            encoder,
+            config.inner_steps,
+            config.inner_lr,
+            config.adapts,
+            executor=config.executor,
+            head=config.head,
+            rank=config.rank,
+        )
         n_frames = int(encoder.out_lengths(torch.tensor([_LONG]))[0])
         self.guess = nn.Linear(encoder.dim, max(1, round(_LONG / n_frames)) * encoder.front_end.n_mels)
 
 
 def build_masked(encoder: Encoder, config: LearnerConfig) -> nn.Module:
-    """The learner of a configuration."""
+    """The learner of a configuration.
+
+    Raises:
+        InputError: a head that is not learned without labels.
+    """
+    require_no_learned_head(config)
     return MaskedLearner(encoder, config)
 
 

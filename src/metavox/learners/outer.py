@@ -17,6 +17,7 @@ from .classified import ClassifiedPrototypes
 from .classifier import JointClassifier
 from .gradient import GradientLearner
 from .metric import Prototypes
+from .sides import first_classes, joined
 from .support_set import SupportSet
 
 
@@ -27,11 +28,11 @@ def query_loss(learner: nn.Module, task: Task, episodes: Sequence[Episode]) -> G
     metric learner everything is differentiated.
     """
 
-    def forward(episode: Episode) -> tuple[Output, Batch]:
-        state = learner.adapt(episode.support)  # type: ignore[operator]
-        return learner.predict(state, episode.query), episode.query  # type: ignore[operator]
+    return _mean_gradient(learner, task, episodes, lambda episode: (_asked_once(learner, episode), episode.query))
 
-    return _mean_gradient(learner, task, episodes, forward)
+
+def _asked_once(learner: nn.Module, episode: Episode) -> Output:
+    return learner.predict(learner.adapt(episode.support), episode.query)  # type: ignore[operator]
 
 
 def meta_gradient(learner: GradientLearner, task: Task, episodes: Sequence[Episode]) -> Grads:
@@ -54,10 +55,13 @@ def leave_one_out(learner: Prototypes, task: Task, episodes: Sequence[Episode]) 
     """Every clip of an episode is a query of the support without it; for prototypes.
 
     The same scores as ``adapt`` and ``predict`` give on each of these splits (a test holds them together), for one
-    pass through the encoder and twice the queries of a fixed split.
+    pass through the encoder and twice the queries of a fixed split. Where speakers are kept apart, the query alone is
+    asked, as in ``query_loss``: nobody may be recognised by his own takes.
     """
 
     def forward(episode: Episode) -> tuple[Output, Batch]:
+        if episode.draw.apart:
+            return _asked_once(learner, episode), episode.query
         batch = joined(episode)
         return Output(learner.score_each(batch)), batch
 
@@ -69,10 +73,13 @@ def in_turn(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Gra
 
     The mean over the splits of cross-validation, each with one clip of every class as the query and the rest as the
     support (a test holds them together), for one pass through the encoder. Unlike ``leave_one_out`` it leaves all
-    classes of a split the same number of takes, so that a learned comparison cannot tell the right one by that.
+    classes of a split the same number of takes, so that a learned comparison cannot tell the right one by that. Where
+    speakers are kept apart, the query alone is asked.
     """
 
     def forward(episode: Episode) -> tuple[Output, Batch]:
+        if episode.draw.apart:
+            return _asked_once(learner, episode), episode.query
         batch = joined(episode)
         return Output(learner.score_in_turn(batch)), batch
 
@@ -90,11 +97,15 @@ def open_set(learner: SupportSet, task: Task, episodes: Sequence[Episode]) -> Gr
     """
 
     def forward(episode: Episode) -> tuple[Output, Batch]:
-        batch = joined(episode)
+        batch = episode.query if episode.draw.apart else joined(episode)
         if batch.n_classes < 2:
             raise InputError("a task has 1 class and none to take out; draw episodes.ways of 2 or more.")
         n_known = batch.n_classes - max(1, batch.n_classes // 3)
-        scores = functional.pad(learner.score_in_turn(batch, n_known), (0, 1))
+        if episode.draw.apart:
+            found = learner.predict(learner.adapt(first_classes(episode.support, n_known)), batch).scores
+        else:
+            found = learner.score_in_turn(batch, n_known)
+        scores = functional.pad(found, (0, 1))
         return Output(scores), replace(batch, labels=batch.labels.clamp_max(n_known), n_classes=n_known + 1)
 
     return _mean_gradient(learner, task, episodes, forward)
@@ -112,6 +123,8 @@ def leave_one_out_and_joint(learner: ClassifiedPrototypes, task: Task, episodes:
         scores, classes = learner.score_both(batch)
         ids = torch.from_numpy(episode.draw.class_ids).to(batch.labels)[batch.labels]
         beside.append(learner.base_weight * cross_entropy(classes, ids))
+        if episode.draw.apart:
+            return _asked_once(learner, episode), episode.query
         return Output(scores), batch
 
     return _mean_gradient(learner, task, episodes, forward, beside.pop)
@@ -130,16 +143,6 @@ def joint(learner: JointClassifier, task: Task, episodes: Sequence[Episode]) -> 
         return output, Batch(batch.inputs, batch.lengths, ids[batch.labels], output.scores.shape[1])
 
     return _mean_gradient(learner, task, episodes, forward)
-
-
-def joined(episode: Episode) -> Batch:
-    """Support and query as one batch, padded to the longer of the two."""
-    parts = (episode.support, episode.query)
-    longest = max(part.inputs.shape[1] for part in parts)
-    inputs = [functional.pad(part.inputs, (0, 0, 0, longest - part.inputs.shape[1])) for part in parts]
-    lengths = torch.cat([part.lengths for part in parts])
-    labels = torch.cat([part.labels for part in parts])
-    return Batch(torch.cat(inputs), lengths, labels, episode.support.n_classes)
 
 
 def _mean_gradient(

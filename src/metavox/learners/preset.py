@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..config import LearnerConfig, ModelConfig
+from ..config import EncoderConfig, LearnerConfig, ModelConfig
 from ..contracts import Encoder, InputError, Outer
+from ..nets.encoders import ADAPTABLE
 
 Family = Literal["gradient", "metric", "conditioned", "joint", "untrained"]
 
@@ -37,6 +38,11 @@ class Preset:
     """Options that it has unless others are asked for."""
     encoder: Mapping[str, int] = field(default_factory=dict)
     """What its encoder must have, and how much it has unless another size above 0 is asked for."""
+    cepstra: float | None = None
+    """``EncoderConfig.cepstra`` unless another is asked for."""
+    cepstra_in_training: float | None = None
+    """``EncoderConfig.cepstra_in_training`` unless another is asked for. Less than in use is for learners that compare
+    by a formula; what is learned behind the encoder, or by an inner loop, must hear in training what it hears later."""
     search: Mapping[str, Range | tuple[Any, ...]] = field(default_factory=dict)
     """Options of ``LearnerConfig`` that a comparison tunes, and what from; everybody's ``train.lr`` is tuned too."""
 
@@ -71,11 +77,25 @@ def resolved(config: ModelConfig, table: Mapping[str, Preset]) -> ModelConfig:
             )
     usual = {key: value for key, value in preset.usual.items() if key not in learner.model_fields_set}
     changed = learner.model_copy(update={**usual, **preset.fixed})
-    needed = {key: size for key, size in preset.encoder.items() if not getattr(config.encoder, key)}
-    return config.model_copy(
-        update={"learner": changed, "encoder": config.encoder.model_copy(update=needed) if needed else config.encoder}
-    )
+    return config.model_copy(update={"learner": changed, "encoder": _encoder(config.encoder, learner.name, preset)})
+
+
+def _encoder(config: EncoderConfig, name: str, preset: Preset) -> EncoderConfig:
+    """The encoder with what the learner needs, and has by itself."""
+    if preset.encoder and config.name not in ADAPTABLE:
+        raise InputError(
+            f"learner.name is {name}, which needs an encoder with {' and '.join(preset.encoder)}, and {config.name} "
+            f"has none; set encoder.name to {' or '.join(ADAPTABLE)}."
+        )
+    changes: dict[str, Any] = {key: size for key, size in preset.encoder.items() if not getattr(config, key)}
+    if "cepstra" not in config.model_fields_set and preset.cepstra is not None:
+        changes["cepstra"] = preset.cepstra
+    if config.cepstra_in_training is None and preset.cepstra_in_training is not None:
+        changes["cepstra_in_training"] = preset.cepstra_in_training
+    return config.model_copy(update=changes) if changes else config
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

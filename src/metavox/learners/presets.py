@@ -7,11 +7,12 @@ from ..contracts import Encoder, FrontEnd
 from .baselines import NearestMean, Scratch
 from .by_condition import BY_CONDITION
 from .by_gradient import BY_GRADIENT, INNER, PLAIN, fine_tuned
-from .by_metric import BY_METRIC
+from .by_metric import BY_METRIC, LIGHT
 from .frozen import LinearProbe, SimpleShot
 from .masked import build_masked, masked
 from .metric import Prototypes
 from .outer import joint, leave_one_out_and_joint
+from .plugged import plugged
 from .preset import Preset as Preset
 from .preset import Range, resolved
 
@@ -47,23 +48,52 @@ LEARNERS: dict[str, Preset] = {
         "all classes at once, then fine-tuning from class means",
         fixed=PLAIN,
         search=INNER,
+        **LIGHT,
     ),
     "linear_probe": Preset(
-        _linear_probe, joint, "joint", "Tian et al. 2020, RFS-simple", search={"probe_l2": Range(0.01, 100.0)}
+        _linear_probe,
+        joint,
+        "joint",
+        "Tian et al. 2020, RFS-simple",
+        search={"probe_l2": Range(0.01, 100.0)},
+        **LIGHT,
     ),
     "simpleshot": Preset(
-        _simpleshot, joint, "joint", "Wang et al. 2019, SimpleShot", search={"centring": ("none", "l2n", "cl2n")}
+        _simpleshot,
+        joint,
+        "joint",
+        "Wang et al. 2019, SimpleShot",
+        search={"centring": ("none", "l2n", "cl2n")},
+        **LIGHT,
     ),
-    "masked": Preset(build_masked, masked, "joint", "Liu et al. 2021, TERA: no labels in training", search=INNER),
+    "masked": Preset(
+        build_masked,
+        masked,
+        "joint",
+        "Liu et al. 2021, TERA: no labels in training",
+        fixed=PLAIN,
+        search=INNER,
+        **LIGHT,
+    ),
     "nearest_mean": Preset(_nearest_mean, None),
     "dtw": Preset(_dtw, None),
     "scratch": Preset(_scratch, None),
 }
 
 
+LEARNERS.update(plugged(frozenset(LEARNERS)))
+
+
 def has_base_classes(name: str) -> bool:
     """Whether a learner's training tells all classes of training apart, so that it needs their number."""
     return LEARNERS[name].outer in (joint, leave_one_out_and_joint)
+
+
+def served_with(name: str) -> tuple[str, ...]:
+    """Learners that one training serves as it does this one: to them the weights mean the same."""
+    if LEARNERS[name].outer is not joint:
+        return (name,)
+    return tuple(other for other, preset in LEARNERS.items() if preset.outer is joint)
 
 
 def has_fixed_head(config: ModelConfig) -> bool:

@@ -53,7 +53,8 @@ class FusedEncoder(nn.Module):
     def __init__(self, body: Callable[[EncoderConfig, int], Body], config: EncoderConfig, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end, self.normalize = front_end, config.normalize
-        self.weight, self.weight_in_training = config.cepstra, config.cepstra_in_training
+        self.weight, asked = config.cepstra, config.cepstra_in_training
+        self.weight_in_training = self.weight if asked is None else asked
         self.training_dtype = torch.float32
         """What the body multiplies in while it is trained; what is stored, and what is used, stays as it is."""
         self.body = body(config, front_end.n_mels)
@@ -98,6 +99,8 @@ class FusedEncoder(nn.Module):
         return (lengths + step - 1) // step
 
 
+ADAPTABLE = ("conv", "crnn")
+"""Encoders whose blocks may hear a context or have adapters."""
 BODIES: dict[str, Callable[[EncoderConfig, int], Body]] = {
     "conv": ConvBody,
     "linear": LinearBody,
