@@ -204,20 +204,19 @@ def unrolled(
     """Finn et al. 2017 and what came of it, by autograd through plain loops."""
     named = dict(net.named_parameters())
     moving = [name for name in named if any(fnmatchcase(name, pattern) for pattern in adapts)]
-    sizes = {
-        name: [torch.tensor(lr, dtype=torch.float64, requires_grad=True) for _ in range(n_steps)] for name in moving
-    }
-    leaves = [*named.values(), *(size for name in moving for size in sizes[name])]
+    sizes = {name: torch.full_like(named[name].detach(), lr).requires_grad_() for name in moving}
+    second = outer in ("maml", "meta_sgd")
+    leaves = [*named.values(), *sizes.values()]
     total = [torch.zeros_like(leaf) for leaf in leaves]
     for support, query in TASKS:
         fast: dict[str, Tensor] = dict(named)
         seen = []
-        for step in range(n_steps):
+        for _ in range(n_steps):
             at = [fast[name] for name in moving]
-            grads = torch.autograd.grad(nats(net, fast, support), at, create_graph=outer == "maml")
+            grads = torch.autograd.grad(nats(net, fast, support), at, create_graph=second)
             for name, found in zip(moving, grads, strict=True):
                 grad = found / found.square().mean().sqrt() if unit else found
-                fast[name] = fast[name] - sizes[name][step] * (grad if outer == "maml" else grad.detach())
+                fast[name] = fast[name] - sizes[name] * (grad if second else grad.detach())
             seen.append(nats(net, fast, query))
         if outer == "reptile":
             found = [named[n].detach() - fast[n].detach() if n in moving else None for n in named]
@@ -228,8 +227,7 @@ def unrolled(
         total = [a if b is None else a + b / len(TASKS) for a, b in zip(total, found, strict=True)]
     values = dict(zip(named, total, strict=False))
     if outer == "meta_sgd":
-        rest = iter(total[len(named) :])
-        values |= {f"inner_lr.{name}": torch.stack([next(rest) for _ in range(n_steps)]) for name in moving}
+        values |= {f"inner_lr.{name}": found for name, found in zip(sizes, total[len(named) :], strict=True)}
     return values
 
 
@@ -262,37 +260,37 @@ def test_slopes_of_unit_length_are_those_of_the_loop_written_by_hand(outer: str)
 
 def test_a_value_that_nothing_reaches_has_a_unit_slope_of_nothing() -> None:
     assert not bool(unit_gradient("x", torch.zeros(3, 4)).any())
-    tiny = torch.tensor([3e-9, -4e-9])
-    torch.testing.assert_close(unit_gradient("x", tiny), tiny / 12.5e-18**0.5, rtol=1e-2, atol=0)
+    small, none = torch.tensor([3e-7, -4e-7]), torch.tensor([3e-9, -4e-9])
+    torch.testing.assert_close(unit_gradient("x", small), small / 12.5e-14**0.5, rtol=1e-6, atol=0)
+    assert torch.equal(unit_gradient("x", none), none)
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_the_gradient_of_step_sizes_is_that_of_finite_differences(n_steps: int) -> None:
-    """Of one step exactly; of several with the slopes held as they were, for which ``meta_sgd`` stands."""
+    """Each number has its own, which every step takes and whose later slopes follow it."""
     net = net_of(channels=8, blocks=1, dim=8).double()
     meta = MetaLearning(net, "meta_sgd", n_steps, LR)
     found = meta.gradient(TASKS[:1]).values
     support, query = TASKS[0]
     start = {name: value.detach() for name, value in net.named_parameters()}
-    slopes: list[dict[str, Tensor]] = []
-    fast = start
-    for _ in range(n_steps):
-        leaves = {name: value.clone().requires_grad_() for name, value in fast.items()}
-        grads = torch.autograd.grad(nats(net, leaves, support), list(leaves.values()))
-        slopes.append(dict(zip(leaves, grads, strict=True)))
-        fast = {name: value - LR * slopes[-1][name] for name, value in fast.items()}
 
-    def asked(name: str, step: int, size: float) -> float:
-        values = dict(start)
-        for k, slope in enumerate(slopes):
-            values = {n: v - (size if (n, k) == (name, step) else LR) * slope[n] for n, v in values.items()}
+    def asked(name: str, place: int, by: float) -> float:
+        fast = dict(start)
+        for _ in range(n_steps):
+            leaves = {n: value.clone().requires_grad_() for n, value in fast.items()}
+            grads = torch.autograd.grad(nats(net, leaves, support), list(leaves.values()))
+            slope = dict(zip(leaves, grads, strict=True))
+            fast = {n: value - LR * slope[n] for n, value in fast.items()}
+            fast[name].view(-1)[place] -= by * slope[name].flatten()[place]
         with torch.no_grad():
-            return float(nats(net, values, query))
+            return float(nats(net, fast, query))
 
     for name in ("stem.0.weight", "blocks.0.squeeze.bias", "norm.weight", "head.weight"):
-        for step in range(n_steps):
-            expected = (asked(name, step, LR + 1e-5) - asked(name, step, LR - 1e-5)) / 2e-5
-            assert float(found[f"inner_lr.{name}"].flatten()[step]) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+        own = found[f"inner_lr.{name}"]
+        assert own.shape == start[name].shape
+        for place in (0, own.numel() - 1):
+            expected = (asked(name, place, 1e-4) - asked(name, place, -1e-4)) / 2e-4
+            assert float(own.flatten()[place]) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("executor", ["recursion", "vmap"])
@@ -300,3 +298,19 @@ def test_other_executors_agree_with_the_loop(executor: str) -> None:
     net = net_of(channels=8, blocks=1, dim=8).double()
     loop, other = (MetaLearning(net, "maml", 2, LR, executor=one).gradient(TASKS[:1]) for one in ("loop", executor))
     close(loop.values, other.values, 1e-9)
+
+
+@pytest.mark.parametrize("outer", ["maml", "maml_plus_plus"])
+def test_executors_leave_out_the_same_of_a_query(outer: str) -> None:
+    net = net_of(channels=8, blocks=1, dim=8, dropout=0.5).double().train()
+    loop, other, whole = (
+        MetaLearning(net, outer, 2, LR, executor=one).gradient(TASKS, None if n == 2 else drawn())
+        for n, one in enumerate(("loop", "recursion", "loop"))
+    )
+    close(loop.values, other.values, 1e-9)
+    assert loop.loss == pytest.approx(other.loss, rel=1e-12)
+    assert loop.loss != whole.loss
+
+
+def drawn() -> torch.Generator:
+    return torch.Generator().manual_seed(5)

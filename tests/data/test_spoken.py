@@ -83,6 +83,31 @@ def used(spoken: Spoken) -> list[Utterance]:
 # ------------------------------------------------------------------------------------------------------------- kinds
 
 
+def test_what_tasks_are_made_of_are_sentences_of_groups_that_are_long_enough(
+    data: Path, synthetic: list[tuple[str, ...]]
+) -> None:
+    spoken = selected(data, synth={"languages": ["zz", "yy"]})
+    longest = sorted(spoken.sentences.durations_s(group).sum() for group in spoken.groups)[1:]
+    tasks = TaskAxisConfig(support_s=longest[0], query_s=longest[0])
+    spoken = selected(data, synth={"languages": ["zz", "yy"]}, tasks=tasks)
+    held = set(np.concatenate(spoken.groups).tolist())
+    assert held < set(np.concatenate([spoken.kinds[0], spoken.kinds[2]]).tolist())  # a group is too short
+    found = spoken.of_tasks()
+    assert set(np.concatenate(found.kinds).tolist()) == held
+    assert len(found.kinds[KINDS.index("words")]) == 0
+    there = [bool(len(positions)) for positions in found.kinds]
+    whole = sum(share for share, one in zip(spoken.shares, there, strict=True) if one)
+    assert list(found.shares) == pytest.approx([s / whole * one for s, one in zip(spoken.shares, there, strict=True)])
+    assert np.array_equal(found.held_out, spoken.held_out)
+    drawn = {int(i) for batch in islice(found.batches(6.0, np.random.default_rng(0)), 200) for i in batch}
+    assert drawn == held
+
+
+def test_without_a_group_there_is_nothing_that_tasks_are_made_of(data: Path) -> None:
+    with pytest.raises(InputError, match=r"No group of the training data is long enough .* without learning\.learner"):
+        selected(data, tasks=TaskAxisConfig(support_s=900.0)).of_tasks()
+
+
 def test_every_utterance_has_its_kind_or_is_held_out(data: Path, synthetic: list[tuple[str, ...]]) -> None:
     spoken = selected(data, synth={"languages": ["zz", "yy"]})
     corpus_of = {i: u.corpus for i, u in enumerate(spoken.sentences.utterances)}

@@ -161,14 +161,19 @@ def test_the_gradient_leaves_network_and_step_sizes_as_they_are() -> None:
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
 
 
-def test_step_sizes_have_one_number_a_value_and_a_step_and_only_where_something_adapts() -> None:
+@pytest.mark.parametrize(
+    ("outer", "shapes"),
+    [("meta_sgd", [(6, 8), (6,), (8, 8, 3)]), ("maml_plus_plus", [(3, 1, 1), (3, 1), (3, 1, 1, 1)])],
+)
+def test_step_sizes_are_of_each_number_or_of_tensor_and_step_and_only_where_something_adapts(
+    outer: str, shapes: list[tuple[int, ...]]
+) -> None:
     net = tiny(n_phones=3)
-    meta = MetaLearning(net, "meta_sgd", 3, 0.05, Inner(("head.*", "blocks.0.conv.weight")))
-    assert {name: tuple(value.shape) for name, value in meta.step_sizes.items()} == {
-        "inner_lr.head.weight": (3, 1, 1),
-        "inner_lr.head.bias": (3, 1),
-        "inner_lr.blocks.0.conv.weight": (3, 1, 1, 1),
-    }
+    meta = MetaLearning(net, outer, 3, 0.05, Inner(("head.*", "blocks.0.conv.weight")))
+    names = ("inner_lr.head.weight", "inner_lr.head.bias", "inner_lr.blocks.0.conv.weight")
+    assert {name: tuple(value.shape) for name, value in meta.step_sizes.items()} == dict(
+        zip(names, shapes, strict=True)
+    )
     found = meta.gradient(TASKS)
     assert {name for name in found.values if name.startswith("inner_lr.")} == set(meta.step_sizes)
 
@@ -180,10 +185,35 @@ def test_step_sizes_that_are_put_in_are_those_that_are_used() -> None:
     close(meta.gradient(TASKS).values, other.gradient(TASKS).values, 0)
 
 
+@pytest.mark.parametrize("adapts", [("*",), ("head.*",)], ids=["all", "head"])
+@pytest.mark.parametrize("outer", ["fomaml", "maml", "imaml"])
+def test_a_query_is_heard_with_dropout_as_a_joint_batch_is(outer: str, adapts: tuple[str, ...]) -> None:
+    """After a step of no length the meta-gradient is that of joint training with the task's own seed."""
+    net = tiny(dropout=0.5).train()
+    inner = Inner(adapts, prox=1e12)  # to which the step of no length stays near
+    meta = MetaLearning(net, outer, 1, 1e-14, inner)
+    found, again, other = (meta.gradient(TASKS[:1], torch.Generator().manual_seed(n)) for n in (1, 1, 2))
+    seed = torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(1))
+    expected = joint_gradient(net, TASKS[0][1], None, 0.0, torch.Generator().manual_seed(int(seed)))
+    close(found.values, expected.values, 1e-8)
+    close(found.values, again.values, 0)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+    assert found.loss != other.loss
+
+
+def test_a_support_is_heard_whole() -> None:
+    """Reptile looks at supports alone, so that what is drawn makes no difference to it."""
+    net = tiny(dropout=0.5).train()
+    meta = MetaLearning(net, "reptile", 2, 0.05)
+    close(meta.gradient(TASKS, torch.Generator().manual_seed(1)).values, meta.gradient(TASKS).values, 0)
+
+
 def test_a_batch_becomes_a_tree_of_its_tensors() -> None:
     batch = utterances(3)
     assert all(a is b for a, b in zip(as_tree(batch), (batch.inputs, batch.lengths, batch.targets), strict=False))
     assert as_tree(batch)[3] is batch.target_lengths
+    assert len(as_tree(batch)) == 4
+    assert as_tree(batch, torch.tensor(7))[4].tolist() == [7, 7, 7]
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,53 @@ def test_the_body_is_heard_once_an_utterance_where_the_head_adapts_alone(
     assert calls == [2 * n_tasks + 5]
 
 
+# ------------------------------------------------------------------------------------------------- slopes of one length
+
+WITH_ADAPTERS = Inner(("*.adapter.*", "head.*", "norm.*"), unit=True)
+
+
+def norm_of(values: Values) -> float:
+    return float(sum(value.square().sum() for value in values.values()) ** 0.5)
+
+
+def test_adapters_that_are_new_have_a_meta_gradient_of_ordinary_size() -> None:
+    """Nothing reaches what lies before their zeros, and a slope of nothing has no length to be made one."""
+    net = tiny(adapter=2)
+    assert not bool(net.blocks[0].adapter.up.weight.any())
+    found = MetaLearning(net, "maml", 3, 3e-3, WITH_ADAPTERS).gradient([(SUPPORT, QUERY)]).values
+    plain = MetaLearning(net, "fomaml", 3, 3e-3, WITH_ADAPTERS).gradient([(SUPPORT, QUERY)]).values
+    assert norm_of(plain) / 3 < norm_of(found) < 3 * norm_of(plain)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_meta_gradient_of_unit_slopes_is_that_of_finite_differences(new: bool) -> None:
+    net = tiny(adapter=2)
+    if not new:
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for value in net.blocks[0].adapter.up.parameters():
+                value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    found = MetaLearning(net, "maml", 2, 3e-3, WITH_ADAPTERS).gradient([(SUPPORT, QUERY)]).values
+    moving = [name for name in found if ".adapter." in name or name.startswith(("head.", "norm."))]
+
+    def loss() -> float:
+        fast = {name: dict(net.named_parameters())[name].detach() for name in moving}
+        for _ in range(2):
+            leaves = {name: value.clone().requires_grad_() for name, value in fast.items()}
+            grads = torch.autograd.grad(loss_by_hand(net, leaves, SUPPORT), list(leaves.values()))
+            lengths = [float(grad.square().mean().sqrt()) for grad in grads]
+            steps = [grad / (length if length > 1e-8 else 1) for grad, length in zip(grads, lengths, strict=True)]
+            fast = {name: value - 3e-3 * step for (name, value), step in zip(fast.items(), steps, strict=True)}
+        return float(loss_by_hand(net, fast, QUERY).detach())
+
+    names = ["stem.0.weight", "blocks.0.conv.weight", "head.weight", "norm.weight", "blocks.0.adapter.down.weight"]
+    if not new:  # what is new has a slope of one side only there
+        names += ["blocks.0.adapter.up.weight", "blocks.0.adapter.up.bias"]
+    for name in names:
+        places, expected = slopes(loss, dict(net.named_parameters())[name])
+        assert found[name].flatten()[places].tolist() == pytest.approx(expected, rel=2e-5, abs=1e-8), name
+
+
 # ------------------------------------------------------------------------------------------------------------- MAML++
 
 
@@ -184,8 +231,8 @@ def test_early_it_is_of_first_order_and_judges_every_step(share: float) -> None:
     net = tiny()
     found = plus_plus(share, net).gradient([(SUPPORT, QUERY)])
     inner = Inner(("head.*", "widen.*"), multi_step=True)
-    other = MetaLearning(net, "meta_sgd", 2, LR, inner).gradient([(SUPPORT, QUERY)])
-    close(found.values, other.values, 1e-9)
+    other = MetaLearning(net, "fomaml", 2, LR, inner).gradient([(SUPPORT, QUERY)])
+    close({name: found.values[name] for name in other.values}, other.values, 1e-9)
     assert found.loss == pytest.approx(other.loss, rel=1e-12)
 
 

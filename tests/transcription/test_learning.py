@@ -195,7 +195,9 @@ def test_every_way_to_learn_trains_and_loads(data: Path, tmp_path: Path, name: s
     assert found.net.training_dtype == torch.float32
     fresh = values_of(start(resolved(plan), spoken_of(plan, None)))
     own = dict(read.net.named_parameters())
-    unheard = {name for name in own if name.startswith("encode.")} if name in ("reptile", "cavia") else set()
+    unheard = {one for one in own if one.startswith("encode.")} if name in ("reptile", "cavia") else set()
+    if plan.learning.learner:  # which no phones are told
+        unheard |= {one for one in own if one.startswith("phone_")}
     assert all(not torch.equal(value, fresh[one]) for one, value in own.items() if one not in unheard)
     assert [row["step"] for row in log(tmp_path / "out")] == list(range(1, 9))
     sizes = read.about["step_sizes"]
@@ -373,6 +375,28 @@ def test_no_step_hears_what_is_left_out_or_held_out(data: Path, tmp_path: Path, 
     assert len(set(heard)) > 20
 
 
+@pytest.mark.parametrize("name", ["joint", "masked", "conditioned", "fomaml", "reptile"])
+def test_every_learner_of_the_shelf_hears_the_same_and_is_told_transcripts_alone(
+    data: Path, tmp_path: Path, heard: list[int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Phones and single words are there, and so is a language too short for tasks; none of them learns from these."""
+    told: list[Any] = []
+    joint = learning.joint_gradient
+    monkeypatch.setattr(learning, "joint_gradient", lambda *given: told.append(given[3]) or joint(*given))
+    plan = experiment(
+        data, ("learning.learner", name), ("learning.inner_steps", 1), ("tasks.support_s", 4.0), ("tasks.query_s", 4.0),
+        ("train.steps", 30), ("train.batch_s", 12.0), ("train.validate_every", 100),
+    )  # fmt: skip
+    spoken = spoken_of(plan, None)
+    learn(plan, spoken, tmp_path / "out")
+    people = [spoken.sentences.utterances[i] for i in heard]
+    assert {u.corpus for u in people} == {"north", "south"}
+    assert set(heard) == set(np.concatenate(spoken.groups).tolist())
+    assert load_recogniser(tmp_path / "out").about["corpora"] == ["north", "south"]
+    assert not any(told)
+    assert all("phone_loss" not in row for row in log(tmp_path / "out"))
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each step was: joint, conditioned, or adapting, and whether its utterances were changed."""
@@ -388,10 +412,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         note("joint" if encoding is None else "conditioned")
         return joint(net, batch, phones, weight, generator, encoding)
 
-    def of_tasks(self: MetaLearning, episodes: Any) -> Any:
+    def of_tasks(self: MetaLearning, episodes: Any, generator: Any) -> Any:
         assert len(episodes) == 2
         note("adapting")
-        return gradient(self, episodes)
+        return gradient(self, episodes, generator)
 
     def of_speech(*given: Any) -> Any:
         changed.append(1)
@@ -504,8 +528,8 @@ def test_a_step_size_that_has_no_gradient_moves_nothing_either(
 ) -> None:
     gradient = MetaLearning.gradient
 
-    def spy(self: MetaLearning, episodes: Any) -> SequenceGrads:
-        grads = gradient(self, episodes)
+    def spy(self: MetaLearning, *given: Any) -> SequenceGrads:
+        grads = gradient(self, *given)
         grads.values["inner_lr.head.bias"].fill_(math.nan)
         return grads
 
@@ -519,7 +543,7 @@ def test_a_step_size_that_has_no_gradient_moves_nothing_either(
 
 
 def test_the_gradient_is_clipped_and_that_of_a_step_size_is_of_its_logarithm(data: Path) -> None:
-    plan = experiment(data, ("learning.outer", "meta_sgd"), ("train.clip", 0.5), ("recogniser.dropout", 0.0))
+    plan = experiment(data, ("learning.outer", "maml_plus_plus"), ("train.clip", 0.5), ("recogniser.dropout", 0.0))
     trainer = trainer_module.trainer_of(plan, start(plan, spoken_of(plan)))
     generator = torch.Generator().manual_seed(0)
     named = dict(trainer.net.named_parameters())

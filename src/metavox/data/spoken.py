@@ -1,7 +1,7 @@
 """Task selection for transcription: which recordings, in which shares, and what makes a task of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,20 @@ class Spoken:
         if not self.groups:
             raise InputError(
                 "No group of the training data is long enough for a task; choose another tasks.axis or a smaller "
-                "tasks.support_s, or set learning.outer to joint and recogniser.condition to 0."
+                "tasks.support_s, or set learning.outer to joint and recogniser.condition to 0, without "
+                "learning.learner."
             )
+
+    def of_tasks(self) -> "Spoken":
+        """The same less what no task holds: single words, and utterances of too short a group or of none.
+
+        Raises:
+            InputError: no group is long enough for a task.
+        """
+        self.require_tasks()
+        held = np.concatenate(self.groups)
+        kinds = [np.intersect1d(positions, held) for positions in self.kinds]
+        return replace(self, kinds=kinds, shares=_shares(kinds, self.shares))
 
     def _chances(self) -> Float[np.ndarray, " g"]:
         """How likely each group is drawn: kinds by their shares of the seconds, groups of a kind alike."""
@@ -149,7 +161,8 @@ def select_spoken(
     notes = [f"{left} of {len(bank)} utterances are left out (language, speaker, length or text)."] if left else []
     notes += _nowhere(bank.utterances, config)
     groups = _groups(sentences, np.flatnonzero(usable & (kind_of != 1)), tasks)
-    return Spoken(sentences, kinds, _shares(kinds, config), held_out, tuple(known), absent, tuple(notes), groups)
+    wanted = (max(0.0, 1 - config.synth_share - config.words_share), config.words_share, config.synth_share)
+    return Spoken(sentences, kinds, _shares(kinds, wanted), held_out, tuple(known), absent, tuple(notes), groups)
 
 
 def _paths(config: SentencesConfig, report: Report | None) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
@@ -209,9 +222,8 @@ def _usable(bank: Bank, targets: Sequence[tuple[int, ...]]) -> np.ndarray:
     return usable
 
 
-def _shares(kinds: Sequence[np.ndarray], config: SentencesConfig) -> list[float]:
+def _shares(kinds: Sequence[np.ndarray], wanted: Sequence[float]) -> list[float]:
     """Of the seconds; a kind that is not there leaves its share to the others."""
-    wanted = [max(0.0, 1 - config.synth_share - config.words_share), config.words_share, config.synth_share]
     there = [share if len(positions) else 0.0 for share, positions in zip(wanted, kinds, strict=True)]
     if not sum(there):
         there = [float(len(positions) > 0) for positions in kinds]

@@ -18,7 +18,9 @@ META = ("fomaml", "maml", "reptile", "meta_sgd", "maml_plus_plus", "imaml")
 """Outer rules that adapt before they are judged."""
 WITH_STEP_SIZES = ("meta_sgd", "maml_plus_plus")
 """Those that learn how far a step goes."""
-SECOND_ORDER = ("maml", "maml_plus_plus")
+SECOND_ORDER = ("maml", "meta_sgd", "maml_plus_plus")
+_NO_SLOPE = 1e-8
+"""Root mean square of a gradient that counts as none, which AdamW too adds to its own."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ class Inner:
 class MetaLearning:
     """Meta-gradients of a network under one update rule (see ``metavox.engine``).
 
-    ``meta_sgd`` learns a step size for each value beside the network (Li et al. 2017, one for a tensor and a step, as
-    Antoniou et al. 2019): they stand in ``step_sizes`` and get gradients of their own. Like ``fomaml`` it is of first
-    order: the slope that a step goes down is a constant to the steps before it. ``maml_plus_plus`` learns them too, and
-    what it asks for follows ``progress`` (Antoniou et al. 2019). ``imaml`` asks for the gradient at the end of the
-    inner loop, whatever led there (Rajeswaran et al. 2019). Values that only training needs stay as they are in all.
+    ``meta_sgd`` learns step sizes beside the network, one for each number that adapts (Li et al. 2017): they stand in
+    ``step_sizes`` and get gradients of their own. ``maml_plus_plus`` learns one for each tensor and step, and what it
+    asks for follows ``progress`` (Antoniou et al. 2019). ``imaml`` asks for the gradient at the end of the inner loop,
+    whatever led there, which must be near its optimum (Rajeswaran et al. 2019). Values that only training needs stay as
+    they are in all.
 
     Raises:
         InputError: an unknown outer rule, a pattern that matches nothing, nothing that changes, or Reptile where what
@@ -122,7 +124,9 @@ class MetaLearning:
         self.step_sizes: dict[str, Tensor] = {}
         if outer in WITH_STEP_SIZES:
             self.step_sizes = {
-                LEARNED + name: value.detach().new_full((n_steps, *(1,) * value.ndim), float(lr))
+                LEARNED + name: value.detach().new_full(
+                    value.shape if outer == "meta_sgd" else (n_steps, *(1,) * value.ndim), float(lr)
+                )
                 for name, value in moving.items()
             }
         unit = unit_gradient if self.inner.unit else None
@@ -134,11 +138,20 @@ class MetaLearning:
         """Say which share of meta-training is over, 0 to 1; as if all of it where nobody says."""
         self.share = min(1.0, max(0.0, share))
 
-    def gradient(self, episodes: Sequence[tuple[Transcribed, Transcribed]]) -> SequenceGrads:
-        """The mean meta-gradient over tasks, support and query each; of the step sizes too."""
+    def gradient(
+        self, episodes: Sequence[tuple[Transcribed, Transcribed]], generator: torch.Generator | None = None
+    ) -> SequenceGrads:
+        """The mean meta-gradient over tasks, support and query each; of the step sizes too.
+
+        ``generator`` draws what dropout leaves out of each query, the same however often that is judged; without one
+        nothing is. Supports are heard whole. The executors ``loop`` and ``recursion`` can do so.
+        """
         values: State = {name: value for name, value in self.net.named_parameters() if not _auxiliary(name)}
         sizes = {name: value.requires_grad_() for name, value in self.step_sizes.items()}
-        tasks = [(as_tree(support), as_tree(query)) for support, query in episodes]
+        seeds: Sequence[Tensor | None] = [None] * len(episodes)
+        if generator is not None:
+            seeds = torch.randint(2**62, (len(episodes),), generator=generator).unbind()
+        tasks = [(as_tree(s), as_tree(q, seed)) for (s, q), seed in zip(episodes, seeds, strict=True)]
         found = self._engine().gradient({**values, **sizes}, tasks, order=self._order())
         return SequenceGrads(dict(found.values), float(found.losses.mean()))
 
@@ -173,8 +186,13 @@ def annealed_weights(n_steps: int, share: float) -> tuple[float, ...]:
 
 
 def unit_gradient(_: str, grad: Tensor, *seen: Any) -> Tensor:
-    """A gradient with a root mean square of 1: all values then move alike, as under AdamW, which adapts in use."""
-    return grad * torch.rsqrt(grad.square().mean() + 1e-20)
+    """A gradient with a root mean square of 1: all values then move alike, as under AdamW, which adapts in use.
+
+    One of nothing (below 1e-8) is left as it is: it has no direction, and to lengthen it would lengthen its own slope
+    as much. New adapters begin there, since zeros behind them let no gradient through.
+    """
+    square = grad.square().mean()
+    return grad * torch.where(square > _NO_SLOPE**2, square, 1.0).rsqrt()
 
 
 def _auxiliary(name: str) -> bool:

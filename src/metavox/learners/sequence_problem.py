@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -14,7 +15,10 @@ from .low_rank import factors, merged
 from .sequence import ENCODING, HEAD, adapted_values, silence
 
 Tree = tuple[Tensor, ...]
-"""Inputs, lengths, targets and their lengths; where only the head adapts, what it reads and how much of it."""
+"""Inputs, lengths, targets and their lengths; where only the head adapts, what it reads and how much of it. A query may
+have a seed behind them, the same for each item: that of what dropout leaves out."""
+_HEARD_WHOLE = 4
+"""Tensors of a batch without a seed."""
 Start = Literal["none", "zero", "support"]
 """What the encoding that is adapted begins with: none is, zeros, or what the support set sounds like."""
 
@@ -51,9 +55,15 @@ def problem_of(net: nn.Module, adapts: Sequence[str], rank: int, encoding: Start
     return Problem(*_losses(net), initial, module=net), moving
 
 
-def as_tree(batch: Transcribed) -> Tree:
+def as_tree(batch: Transcribed, seed: Tensor | None = None) -> Tree:
     """A batch as the engine carries it."""
-    return batch.inputs, batch.lengths, batch.targets, batch.target_lengths
+    tree = batch.inputs, batch.lengths, batch.targets, batch.target_lengths
+    return tree if seed is None else (*tree, seed.expand(len(batch)))
+
+
+def _dropping(tree: Tree) -> torch.Generator | None:
+    """What draws dropout for a batch, from its start each time; None where nothing is left out."""
+    return torch.Generator().manual_seed(int(tree[-1][0])) if len(tree) > _HEARD_WHOLE else None
 
 
 def _losses(net: nn.Module) -> tuple[Any, Any]:
@@ -61,10 +71,10 @@ def _losses(net: nn.Module) -> tuple[Any, Any]:
     names = {name for name, _ in net.named_parameters()}
 
     def inner(values: State, fast: State, tree: Tree) -> Tensor:
-        inputs, lengths, targets, target_lengths = tree
+        inputs, lengths, targets, target_lengths = tree[:_HEARD_WHOLE]
         own = {**{name: value for name, value in values.items() if name in names}, **fast}
         encoding = own.pop(ENCODING, None)
-        scores = functional_call(net, merged(own, own), (inputs, lengths, encoding))
+        scores = functional_call(net, merged(own, own), (inputs, lengths, encoding, _dropping(tree)))
         return nats(scores, net.out_lengths(lengths), targets, target_lengths)  # type: ignore[operator]
 
     return inner, lambda values, fast, tree: (inner(values, fast, tree), ())
@@ -76,9 +86,10 @@ def _of_head(net: nn.Module) -> Problem:
     names = {name for name, _ in net.named_parameters()}
 
     def body(values: State, tree: Tree) -> Tree:
-        inputs, lengths, *rest = tree
+        inputs, lengths, *rest = tree[:_HEARD_WHOLE]
         own = {f"net.{name}": value for name, value in values.items() if name in names}
-        return (functional_call(reading, own, (inputs, lengths)), net.out_lengths(lengths), *rest)  # type: ignore[operator]
+        frames = functional_call(reading, own, (inputs, lengths, _dropping(tree)))
+        return (frames, net.out_lengths(lengths), *rest)  # type: ignore[operator]
 
     def inner(values: State, fast: State, tree: Tree) -> Tensor:
         frames, lengths, targets, target_lengths = tree
@@ -112,6 +123,6 @@ class _Reading(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        hidden, _ = self.net.hidden(inputs, lengths)  # type: ignore[operator]
+    def forward(self, inputs: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
+        hidden, _ = self.net.hidden(inputs, lengths, None, generator)  # type: ignore[operator]
         return self.net.before_head(hidden)  # type: ignore[operator]

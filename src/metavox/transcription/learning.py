@@ -107,6 +107,8 @@ def learn(
     """
     check_out(experiment, out, resume=resume)
     asked, experiment = experiment, resolved(experiment)
+    if experiment.learning.learner:  # all of the shelf hear the same, and tasks can hold no more than this
+        spoken = spoken.of_tasks()
     trainer = trainer_of(experiment, start(experiment, spoken))
     train, meta = experiment.train, meta_of(experiment, trainer.net)
     if meta is not None or experiment.recogniser.condition:
@@ -167,7 +169,7 @@ def _steps(
             meta.step_sizes = {name: value.detach().exp() for name, value in trainer.sizes.items()}
             meta.progress((at - first_meta) / max(1, train.steps - first_meta))
             episodes = [_episode(spoken, experiment, change, rng, generator) for _ in range(experiment.tasks.batch)]
-            yield meta.gradient(episodes)
+            yield meta.gradient(episodes, generator)
             continue
         if rounds is None or trainer.step % _ROUND == 0:  # resuming draws the same rounds
             rounds = spoken.batches(train.batch_s, np.random.default_rng([train.seed, trainer.step // _ROUND, 8]))
@@ -317,7 +319,7 @@ def _about(experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer
         "languages": sorted({u.lang for u in used if u.lang}),
         "left_out": [*data.leave_out_corpora, *data.leave_out_languages, *data.leave_out_speakers],
         "learning": experiment.learning.model_dump(mode="json"),
-        "step_sizes": {name: value.detach().exp().tolist() for name, value in trainer.sizes.items()},
+        "step_sizes": {name: _told(value.detach(), experiment) for name, value in trainer.sizes.items()},
         "hours": round(float(sum(u.duration_s for u in used)) / 3600, 2),
         "seed": experiment.train.seed,
         "steps": trainer.step,
@@ -326,3 +328,10 @@ def _about(experiment: TranscriptionExperiment, spoken: Spoken, trainer: Trainer
         "validation_cer": trainer.cer,
         "init": experiment.train.init,
     }
+
+
+def _told(size: Tensor, experiment: TranscriptionExperiment) -> list[float]:
+    """Step sizes of a tensor from their logarithms: by step, or the geometric mean of one for each number."""
+    by_step = experiment.learning.outer == "maml_plus_plus"
+    told: list[float] = (size.flatten() if by_step else size.mean()[None]).exp().tolist()
+    return told

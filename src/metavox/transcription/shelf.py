@@ -1,7 +1,10 @@
 """Learners of transcription by name: how each is learned from a base, what it then adapts, and what is tuned.
 
 A row is a continuation of a base and a way to adapt what comes out, both settings of pieces that exist. All adapt with
-the same optimizer for as many steps (``conditioned`` without any), whatever their inner loop was.
+the same optimizer for as many steps (``conditioned`` without any), whatever their inner loop was. All that go on learn
+from the same recordings and transcripts: those that tasks are made of, and no phones. Tasks of single words, and phones
+in inner loops, would be other learners than those of the papers; what joint training can have beside transcribed
+sentences would tell more of the labels than of the way to learn.
 """
 
 from collections.abc import Mapping
@@ -65,11 +68,12 @@ def _inner(
     way: str = "augmented",
     lr: float = 1e-3,
     search: Mapping[str, Range] = _INNER,
+    usual: Mapping[str, Any] | None = None,
     **fixed: Any,
 ) -> Row:
     """A row with an inner loop, all of whose steps are meta-training unless asked otherwise."""
     learning = {"outer": outer, "adapts": ("*",), "rank": 0, "encoding": "none", **fixed}
-    return Row("gradient", source, way, learning, {"share": 1.0, "inner_lr": lr}, search)
+    return Row("gradient", source, way, learning, {"share": 1.0, "inner_lr": lr, **(usual or {})}, search)
 
 
 _JOINT = {"outer": "joint"}
@@ -93,9 +97,16 @@ SHELF: dict[str, Row] = {
     "fomaml": _inner("Finn et al. 2017, section 5.2", "fomaml"),
     "maml": _inner("Finn et al. 2017, MAML", "maml"),
     "reptile": _inner("Nichol et al. 2018, Reptile", "reptile"),
-    "meta_sgd": _inner("Li et al. 2017, Meta-SGD, with a step size a tensor and step", "meta_sgd"),
+    "meta_sgd": _inner("Li et al. 2017, Meta-SGD", "meta_sgd"),
     "maml_plus_plus": _inner("Antoniou et al. 2019, MAML++", "maml_plus_plus"),
-    "imaml": _inner("Rajeswaran et al. 2019, iMAML", "imaml", search={**_INNER, "learning.prox": Range(0.1, 10.0)}),
+    "imaml": _inner(
+        "Rajeswaran et al. 2019, iMAML",
+        "imaml",
+        lr=0.04,
+        search={"learning.prox": Range(4.0, 12.0)},
+        usual={"inner_steps": 8, "prox": 8.0},
+        unit_steps=False,  # its formula is that of an optimum, which steps of a length of their own do not come near
+    ),
     "anil": _inner("Raghu et al. 2020, ANIL", "maml", "head-only", 3e-3, _FEW, adapts=("head.*",)),
     "boil": _inner("Oh et al. 2021, BOIL", "maml", "body-only", adapts=BODY),
     "cavia": _inner("Zintgraf et al. 2019, CAVIA", "maml", "context", 0.2, _CONTEXT, adapts=(), encoding="zero"),
@@ -129,7 +140,7 @@ def resolved(experiment: TranscriptionExperiment) -> TranscriptionExperiment:
     Raises:
         InputError: an unknown learner, one that learns nothing, or an option that contradicts the name.
     """
-    learning, name = experiment.learning, experiment.learning.learner
+    learning, train, name = experiment.learning, experiment.train, experiment.learning.learner
     if not name:
         return experiment
     found = row(name)
@@ -143,6 +154,11 @@ def resolved(experiment: TranscriptionExperiment) -> TranscriptionExperiment:
                 f"learning.{key} is {_said(asked)} and {name} is the learner with {key}={_said(value)}; leave {key} "
                 "away, or choose another learning.learner."
             )
+    if train.phone_weight and "phone_weight" in train.model_fields_set:
+        raise InputError(
+            f"train.phone_weight is {train.phone_weight:g} and learning.learner is {name!r}, which learns from "
+            "transcripts alone; leave either away."
+        )
     usual = {key: value for key, value in found.usual.items() if key not in learning.model_fields_set}
     learning = learning.model_copy(update={**usual, **found.learning})
     net = experiment.recogniser
@@ -151,7 +167,13 @@ def resolved(experiment: TranscriptionExperiment) -> TranscriptionExperiment:
     needed: dict[str, Any] = {key: size for key, size in sizes.items() if size and not getattr(net, key)}
     if "condition" in needed and not net.squeeze:
         needed["condition_by"] = "film"
-    return experiment.model_copy(update={"learning": learning, "recogniser": net.model_copy(update=needed)})
+    return experiment.model_copy(
+        update={
+            "learning": learning,
+            "recogniser": net.model_copy(update=needed),
+            "train": train.model_copy(update={"phone_weight": 0.0}),
+        }
+    )
 
 
 def _said(value: Any) -> str:
