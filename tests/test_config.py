@@ -203,7 +203,7 @@ def test_augmentation_out_of_range_is_refused_with_the_limit(tmp_path: Path) -> 
     found = load_experiment(path).augment
     assert (found.snr_db, found.wave.rt60_s) == ((0, 20), (0.2, 0.2))
     for override, said in (
-        ("augment.snr_db=[30, 3]", "augment.snr_db is [30, 3]: the lower end must come first, as in [3, 35]"),
+        ("augment.snr_db=[30, 3]", "augment.snr_db is [30, 3]: the lower end must come first"),
         ("augment.wave.snr_db=[3, 300]", "augment.wave.snr_db.1 is 300: input should be less than or equal to 80"),
         ("augment.wave.rt60_s=[0, 1]", "augment.wave.rt60_s.0 is 0: input should be greater than or equal to 0.05"),
         ("augment.tempo=1", "augment.tempo is 1: input should be less than or equal to 0.9"),

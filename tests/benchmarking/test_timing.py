@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,15 @@ def test_a_call_that_takes_memory_is_seen_to_take_it() -> None:
     assert before is not None
     assert after is not None
     assert 50e6 < after - before < 80e6
+
+
+def test_where_memory_cannot_be_measured_the_call_is_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(timing, "CLEAR", tmp_path / "nowhere" / "clear_refs")
+    made: list[int] = []
+    assert peak_growth(lambda: made.append(1)) is None
+    assert made == [1]
 
 
 def test_operations_are_counted_through_both_derivatives() -> None:

@@ -11,6 +11,7 @@ from calling import Metavox, caller
 
 from metavox.benchmarking.timing import Rounds
 from metavox.comparing import word_costs
+from metavox.comparing.word_cell import WordCell
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,35 @@ def test_a_summary_is_flat_json_and_the_table_names_everybody(
     assert "report.md" in shown.err
     rows = (tmp_path / "out" / "rows.jsonl").read_text().splitlines()
     assert len(rows) == sum(row["n"] for row in found["learners"])
+
+
+def test_a_learner_that_fails_is_named_at_the_end_and_tried_again(
+    metavox: Metavox, places: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = comparisons.recipe(tmp_path, places, folds=[[str(places[0])]], shots=[1], learners=["prototypes"])
+    call = ["compare", path, "--out", tmp_path / "out", "--jobs", 0]
+    run = WordCell.run
+
+    def failing(self: WordCell) -> Any:
+        if self.name == "prototypes":
+            raise RuntimeError("shapes do not fit")
+        return run(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WordCell, "run", failing)
+        said = metavox(*call)
+    assert said.status == 2
+    assert (
+        "metavox: Call again for what stopped and is not in the report: prototypes in fold 1-aa; the first said: "
+        "RuntimeError: shapes do not fit (test_compare.py, line "
+    ) in said.err
+    assert "nearest_mean" in said.out
+    stopped = "prototypes in fold 1-aa stopped: RuntimeError: shapes do not fit"
+    assert stopped in said.out
+    assert stopped in (tmp_path / "out" / "report.md").read_text()
+    again = metavox(*call, "--json")
+    assert again.status == 0, again.err
+    assert "prototypes" in {row["learner"] for row in json.loads(again.out)["learners"]}
 
 
 @pytest.mark.slow

@@ -62,9 +62,12 @@ def test_a_summary_is_flat_json_and_the_table_names_everybody(
         (["compare.support_minutes=[90]"], "compare.support_minutes is 90 and yy has"),
         (["compare.trials=0"], "compare.trials is 0"),
         (["compare.max_test=3"], "compare.max_test is 3"),
-        (["train.steps=9"], "train.steps is settled in a comparison by base, learner or budget; leave it away"),
-        (["learning.outer=maml"], "learning.outer is settled"),
-        (["recogniser.channels=32"], "recogniser.channels is settled"),
+        (
+            ["train.steps=9"],
+            "train.steps is 9: it is settled in a comparison by base, learner or budget; leave it away",
+        ),
+        (["learning.outer=maml"], "recipe.yaml: learning.outer is 'maml': it is settled"),
+        (["recogniser.channels=32"], "recogniser.channels is 32: it is settled"),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence_and_nothing_is_left(

@@ -20,6 +20,8 @@ FAMILIES = {
     "joint": "joint",
     "dtw": "untrained",
     "raw": "untrained",
+    "masked": "joint",
+    "linear_probe": "joint",
 }
 N_EPISODES, N_WORDS, N_QUERIES = 60, 5, 4
 PROTOCOL = Protocol(EpisodeSpec(N_WORDS, 1, N_QUERIES), N_EPISODES, 0)
@@ -51,7 +53,7 @@ def compared(chances: Mapping[str, Any], notes: Mapping[str, list[str]] | None =
              "peak_memory_mb": None, "parameters": 1, "parameters_encoder": 1,
              "notes": list((notes or {}).get(name, [])), "summaries": told}
         )  # fmt: skip
-    return figures(Material(results, rows, {}), WORDS, 0)
+    return figures(Material(results, rows, {}, len(SETS)), WORDS, 0)
 
 
 def said(chances: Mapping[str, Any], **options: Any) -> str:
@@ -88,7 +90,10 @@ def test_the_smallest_difference_to_be_seen_follows_from_the_intervals() -> None
 def test_where_meta_learning_helps_it_is_said() -> None:
     text = said(ALL)
     assert "With 1 take a word, metric_one is the best with" in text
-    assert "meta-learning helps every time: beside joint, the least is gradient_one (+" in text
+    assert "meta-learning is shown to help 2 of 2 learners: beside joint, the least gain is gradient_one (+" in text
+    assert (
+        "The best is chosen on these tests, so its figure and its distance to others are a little optimistic." in text
+    )
     assert "no learner ties with metric_one" in text
     assert "metric_one is not below the best untrained baseline, dtw, on any set" in text
 
@@ -97,17 +102,80 @@ def test_where_joint_training_wins_it_is_said() -> None:
     text = said({**ALL, "joint": 0.9})
     assert "joint is the best with" in text
     assert "ordinary joint training wins, and no meta-learning is needed for it" in text
-    assert "meta-learning did not help 2 of 2 learners: metric_one (" in text
-    assert "are worse than joint" in text
+    assert "meta-learning is shown to help 0 of 2 learners; metric_one (" in text
+    assert "are worse than joint." in text
 
 
-def test_no_difference_is_no_gain() -> None:
+def test_what_is_not_shown_is_not_told_as_its_contrary() -> None:
     text = said({**ALL, "gradient_one": 0.6, "metric_one": 0.6})
-    assert "meta-learning did not help 2 of 2 learners: no gain over joint is shown for" in text
+    assert "meta-learning is shown to help 0 of 2 learners; no difference to joint is shown: metric_one (0.0" in text
     assert "gradient_one (0.0 points, 0.0 to 0.0), joint (0.0 points, 0.0 to 0.0) tie with metric_one" in text
     mixed = said({**ALL, "gradient_one": 0.6})
-    assert "did not help 1 of 2 learners" in mixed
-    assert "it helps the other 1" in mixed
+    assert "shown to help 1 of 2 learners; for the others no difference to joint is shown: gradient_one (0.0" in mixed
+    three = said({"metric_one": 0.8, "gradient_one": 0.4, "joint": 0.6, "dtw": 0.2})
+    assert "shown to help 1 of 2 learners; gradient_one (" in three
+    assert "is worse than joint." in three
+
+
+def test_a_win_of_joint_training_is_no_verdict_on_meta_learners_that_tie_with_it() -> None:
+    text = said({"joint": 0.8, **{name: chance for name, chance in ALL.items() if name != "joint"}})
+    assert "metric_one (0.0 points, 0.0 to 0.0) ties with joint: no difference is shown" in text
+    assert "joint is the best" in text
+    assert "ordinary joint training wins" not in text
+    assert "ordinary joint training wins" not in said({"joint": 0.8, "dtw": 0.3})
+
+
+def test_self_supervised_training_and_other_ways_to_adapt_are_not_called_joint_training() -> None:
+    masked = said({**ALL, "masked": 0.95})
+    assert "masked is the best with" in masked
+    assert "self-supervised training, without labels and without meta-learning" in masked
+    probe = said({**ALL, "linear_probe": 0.95})
+    assert "another way to adapt what ordinary training made, without meta-learning" in probe
+    assert not any("no meta-learning is needed" in text for text in (masked, probe))
+
+
+def changed(found: dict[str, Any], question: str, **values: Mapping[str, Any]) -> str:
+    """The sentences where some learners have other figures in a question."""
+    paired = [{**row, **values.get(row["learner"], {})} if row["question"] == question else row
+              for row in found["paired"]]  # fmt: skip
+    return "\n".join(sentences({**found, "paired": paired}, WORDS))
+
+
+def test_sentences_go_by_the_adjusted_p() -> None:
+    """An interval without 0 whose p, once adjusted, is above 0.05 shows nothing."""
+    found = compared(ALL)
+    above = {"difference": 0.02, "low": 0.001, "high": 0.04, "p_value": 0.07}
+    text = changed(found, "joint", gradient_one=above)
+    assert "shown to help 1 of 2 learners; for the others no difference to joint is shown: gradient_one (+2.0" in text
+    below = {"difference": -0.02, "low": -0.04, "high": -0.001, "p_value": 0.07}
+    assert "no difference to joint is shown: gradient_one" in changed(found, "joint", gradient_one=below)
+    assert "gradient_one (\u22122.0 points, \u22124.0 to \u22120.1) ties with metric_one" in changed(
+        found, "best", gradient_one=below
+    )
+    sure = {**below, "p_value": 0.05}
+    assert "gradient_one (\u22122.0 points, \u22124.0 to \u22120.1) is worse than joint" in changed(
+        found, "joint", gradient_one=sure
+    )
+    assert "no learner ties with metric_one" in changed(found, "best", gradient_one=sure)
+
+
+def test_p_is_adjusted_for_those_whom_a_question_is_about() -> None:
+    """Beside joint: for two meta-learners, and for the three others apart; beside the best: for all."""
+    from metavox.evaluation.comparison import paired
+    from metavox.statistics import holm
+
+    chances = {**ALL, "metric_one": 0.62, "gradient_one": 0.61, "linear_probe": 0.57}
+    found = compared(chances)
+    rows = {name: answers(name, dict.fromkeys(SETS, chance)) for name, chance in chances.items()}
+    plain = {name: paired(own, rows["joint"], 0)["p_value"] for name, own in rows.items() if name != "joint"}
+    told = {row["learner"]: row["p_value"] for row in found["paired"] if row["question"] == "joint"}
+    for names in (["metric_one", "gradient_one"], ["dtw", "raw", "linear_probe"]):
+        assert [told[name] for name in names] == pytest.approx(holm([plain[name] for name in names]).tolist())
+    best = found["versus"][0]["best"]
+    beside = [name for name in chances if name != best]
+    expected = holm([paired(rows[name], rows[best], 0)["p_value"] for name in beside])
+    told = {row["learner"]: row["p_value"] for row in found["paired"] if row["question"] == "best"}
+    assert [told[name] for name in beside] == pytest.approx(expected.tolist())
 
 
 def test_where_the_best_is_below_a_baseline_the_set_is_named() -> None:
@@ -137,6 +205,24 @@ def test_who_lacks_a_set_is_not_the_best_and_is_compared_on_the_others() -> None
     assert pair["episodes"] == N_EPISODES
 
 
+def test_who_has_no_set_in_common_is_left_out_of_the_pair_and_nothing_else() -> None:
+    found = compared({**ALL, "metric_one": {"here": 0.8}, "joint": {"there": 0.6}})
+    pairs = {(row["question"], row["learner"]) for row in found["paired"]}
+    assert ("joint", "metric_one") not in pairs
+    assert {("joint", "gradient_one"), ("baseline", "metric_one"), ("best", "metric_one")} <= pairs
+    assert "meta-learning is shown to help 1 of 1 learners" in "\n".join(sentences(found, WORDS))
+    alone = compared({"metric_one": {"here": 0.8}, "joint": {"there": 0.6}, "dtw": 0.5})
+    assert "joint gave no result to stand beside" in "\n".join(sentences(alone, WORDS))
+
+
+def test_where_everybody_lacks_a_set_nothing_is_the_best() -> None:
+    found = compared({name: {"here": chance} for name, chance in ALL.items()})
+    assert not any(row["complete"] for row in found["standings"])
+    text = "\n".join(sentences(found, WORDS))
+    assert "no learner was asked about every set, and nothing is the best" in text
+    assert "The best is chosen" not in text
+
+
 def test_notes_of_cells_and_empty_results_reach_the_reader() -> None:
     text = said({**ALL, "gradient_one": {}}, notes={"gradient_one": ["It reached 2 outer steps."]})
     assert "gradient_one in fold 1: It reached 2 outer steps." in text
@@ -161,7 +247,7 @@ def test_of_errors_the_lowest_is_the_best() -> None:
         results.append({"fold": "1", "learner": name, "family": FAMILIES[name], "source": "", "shares": None,
                         "trials": 3, "chosen": {}, "training": None, "training_cpu_s_all_trials": 0.0,
                         "parameters": 1, "parameters_encoder": 1, "notes": [], "summaries": told})  # fmt: skip
-    found = figures(Material(results, rows, {}), measure, 0)
+    found = figures(Material(results, rows, {}, len(SETS)), measure, 0)
     assert found["versus"][0] == {"shots": 1, "baseline": "raw", "joint": "joint", "best": "raw"}
     assert over_corpora(results[0]["summaries"])["mean"] == found["standings"][-1]["mean"]
 

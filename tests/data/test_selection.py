@@ -114,6 +114,11 @@ def test_languages_and_corpora_that_are_left_out_are_in_no_task() -> None:
     assert {u.corpus for u in heard} == {"synth"}
 
 
+@pytest.mark.parametrize(("code", "left"), [("eng", {"lt", "sw"}), ("en-GB", {"lt", "sw"}), ("swa", {"en", "lt"})])
+def test_a_language_is_left_out_by_whichever_of_its_codes(code: str, left: set[str]) -> None:
+    assert {u.lang for u in selected(leave_out_languages=[code]).heard} == left
+
+
 def test_the_seed_decides_what_is_held_out() -> None:
     def held_out(seed: int) -> set[str]:
         return {name for group in selected(seed).validation.groups for name in group.classes}
@@ -142,6 +147,8 @@ def test_few_words_validate_on_the_training_words() -> None:
         tasks = selected(synth=None)
     assert {name for g in tasks.training.groups for name in g.classes} == {"en:w0", "en:w1"}
     assert draws(tasks.validation, 3)
+    assert tasks.validates_on_training
+    assert not selected().validates_on_training
 
 
 # --------------------------------------------------------------------------------------------------- other axes

@@ -28,6 +28,8 @@ def compare(
 ) -> None:
     """Compare learners: the same data, tasks, trials and CPU time for all, on what none of them heard.
 
+    What fails is left out of the report and named at the end, with status 2; the same call tries it again.
+
     Example: metavox compare recipes/compare_words.yaml --jobs 2 --out exp/words
 
     Example: metavox compare recipes/compare_transcription.yaml --jobs 2 --out exp/languages
@@ -36,8 +38,9 @@ def compare(
     """
     import torch
 
-    from ..comparing.comparison import run_comparison, subject_of
+    from ..comparing.comparison import run_comparison, subject_of, unfinished
     from ..config import load_comparison
+    from ..errors import InputError
     from .output import note, print_json
     from .progress import bars
 
@@ -50,9 +53,11 @@ def compare(
         document = run_comparison(asked, out, jobs, report)
     if json_out:
         print_json(_summary(document, subject_of(asked), out))
-        return
-    _show(document, subject_of(asked))
-    note(f"Wrote {out / 'report.md'}, {out / 'comparison.json'} and {out / 'rows.jsonl'}.")
+    else:
+        _show(document, subject_of(asked))
+        note(f"Wrote {out / 'report.md'}, {out / 'comparison.json'} and {out / 'rows.jsonl'}.")
+    if document["stopped"]:
+        raise InputError(unfinished(document["stopped"]))
 
 
 def _summary(document: Mapping[str, Any], subject: "Subject", out: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 
 from ..benchmarking.timing import machine
 from ..checkpoint import write_json, write_text
+from ..contracts import InputError
 from .cells import Report, Run, run_cells
 from .page import page
-from .recorded import Comparison, claim, is_finished, read_cell
+from .recorded import Cell, Comparison, Finished, claimed, is_finished, read_cell
 from .search import require_optuna
 from .subject import Planned, Subject, cells_of
 from .table import Material, figures
@@ -38,34 +39,58 @@ def run_comparison(
         run: does one cell; None for the usual.
 
     Returns:
-        what ``comparison.json`` holds.
+        what ``comparison.json`` holds; ``stopped`` names cells that failed, which are in no figure of it.
 
     Raises:
-        InputError: a recipe that cannot be compared, ``out`` holding something else, recordings that cannot be used.
+        InputError: a recipe that cannot be compared, ``out`` holding something else or used by another call, recordings
+            that cannot be used, or no cell that was finished.
     """
     require_optuna()
     subject = subject_of(recipe)
     plan = subject.plan(recipe)
-    claim(out, recipe)
     cells = cells_of(plan)
-    if not all(is_finished(out, cell) for cell in cells):
-        subject.prepare(plan, report)
-    n_new = run_cells(out, cells, run or subject.run, jobs, report)
-    results = [read_cell(out, cell).result for cell in cells]
-    costs = subject.costs(out, plan, results, jobs, anew=bool(n_new), report=report)
-    return collect(out, subject, plan, costs)
+    with claimed(out, recipe):
+        subject.require_fitting(plan, [one.result for one in _finished(out, cells)])
+        if not all(is_finished(out, cell) for cell in cells):
+            subject.prepare(plan, report)
+        ran = run_cells(out, cells, run or subject.run, jobs, report)
+        stopped = [{"learner": cell.learner, "fold": cell.fold, "why": why} for cell, why in ran.stopped.items()]
+        done = _finished(out, cells)
+        if not done:
+            raise InputError(unfinished(stopped))
+        costs = subject.costs(out, plan, [one.result for one in done], jobs, anew=bool(ran.n_new), report=report)
+        return _collected(out, subject, plan, done, costs, stopped)
 
 
-def collect(out: Path, subject: Subject, plan: Planned, costs: Mapping[str, Any]) -> dict[str, Any]:
-    """The table over all cells, written down."""
-    done = [read_cell(out, cell) for cell in cells_of(plan)]
+def unfinished(stopped: Sequence[Mapping[str, str]]) -> str:
+    """One sentence on cells that stopped."""
+    names = ", ".join(f"{one['learner']} in fold {one['fold']}" for one in stopped)
+    return f"Call again for what stopped and is not in the report: {names}; the first said: {stopped[0]['why']}"
+
+
+def _finished(out: Path, cells: Sequence[Cell]) -> list[Finished]:
+    return [read_cell(out, cell) for cell in cells if is_finished(out, cell)]
+
+
+def _collected(
+    out: Path,
+    subject: Subject,
+    plan: Planned,
+    done: Sequence[Finished],
+    costs: Mapping[str, Any],
+    stopped: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """The table over all cells that are finished, written down."""
     rows = [dict(row) for cell in done for row in cell.rows]
     results, measure = [cell.result for cell in done], subject.measure
     asked, train = plan.recipe.compare, plan.recipe.train
-    found = figures(Material(results, rows, costs), measure, asked.seed)
     told = subject.told(plan, results)
+    n_sets = sum(len(fold["sets"]) for fold in told["folds"].values())
+    found = figures(Material(results, rows, costs, n_sets), measure, asked.seed)
     absent = sorted({name for result in results for name in result["absent"]})
     left_out = [f"Not here and left out of training: {', '.join(absent)}."] if absent else []
+    failed = [f"{one['learner']} in fold {one['fold']} stopped: {one['why']}" for one in stopped]
+    failed += [f"What adapting and answering take was not measured: {costs['stopped']}"] if "stopped" in costs else []
     document = {
         "what": told["what"],
         "metric": measure.metric,
@@ -75,7 +100,8 @@ def collect(out: Path, subject: Subject, plan: Planned, costs: Mapping[str, Any]
         "training_seed": train.seed,
         **found,
         "absent": absent,
-        "sentences": [*sentences(found, measure), *told["notes"], *left_out],
+        "stopped": list(stopped),
+        "sentences": [*sentences(found, measure), *told["notes"], *left_out, *failed],
         "measured": told["measured"],
         "search": told["search"],
         "spaces": told["spaces"],

@@ -5,7 +5,9 @@ and, unless nothing came of it, ``model``. A cell is written beside and renamed:
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +19,7 @@ from ..config import TranscriptionComparison, WordsComparison, comparison_of
 from ..contracts import InputError
 
 RECIPE = "recipe.yaml"
-_RESULT = "result.json"
+_RESULT, _LOCK = "result.json", "lock"
 
 Comparison = WordsComparison | TranscriptionComparison
 C = TypeVar("C", bound=WordsComparison | TranscriptionComparison)
@@ -46,6 +48,33 @@ class Finished:
 
 
 # ---------------------------------------------------------------------------------------------------------- whose it is
+
+
+@contextmanager
+def claimed(out: Path, recipe: Comparison) -> Iterator[None]:
+    """Have ``out`` for one comparison, and for one call at a time; what a call that was killed left half is removed.
+
+    A lock ends with the process that has it, however that ends. Where the system has none (Windows), nobody is kept
+    out.
+
+    Raises:
+        InputError: as ``claim``, or another call is at work there.
+    """
+    claim(out, recipe)
+    with (out / _LOCK).open("a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError:
+            raise InputError(
+                f"Another call of metavox compare is at work in {out}; wait until it ends, or give another --out."
+            ) from None
+        for place in (*out.glob("cells/*/.*.tmp"), *out.glob("cells/*/.*.old")):
+            shutil.rmtree(place, ignore_errors=True)
+        yield
 
 
 def claim(out: Path, recipe: Comparison) -> None:
@@ -99,8 +128,18 @@ def cell_folder(out: Path, cell: Cell) -> Path:
 
 
 def is_finished(out: Path, cell: Cell) -> bool:
-    """Whether a cell needs nothing more."""
-    return (cell_folder(out, cell) / _RESULT).is_file()
+    """Whether a cell needs nothing more: its result is there, and so is the training that it is to share.
+
+    One that shared another training, or had its own, is not finished: side by side they would be two trainings.
+    """
+    known = cell_folder(out, cell) / _RESULT
+    if not known.is_file():
+        return False
+    try:
+        shares = json.loads(known.read_text(encoding="utf-8"))["shares"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # damaged: to read it says so
+    return (shares or "") == cell.shares and (not shares or is_finished(out, Cell(cell.fold, shares)))
 
 
 def write_cell(out: Path, cell: Cell, done: Finished) -> None:
@@ -112,7 +151,7 @@ def write_cell(out: Path, cell: Cell, done: Finished) -> None:
         write_json(beside / "trials.json", {"trials": list(done.trials)})
         if done.keep is not None:
             done.keep(beside / "model")
-        write_json(beside / _RESULT, done.result)
+        write_json(beside / _RESULT, {**done.result, "shares": cell.shares or None})
 
     folder = cell_folder(out, cell)
     folder.parent.mkdir(parents=True, exist_ok=True)

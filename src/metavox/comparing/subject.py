@@ -43,17 +43,17 @@ class Subject:
     prepare: Callable[[Any, Report | None], None]
     """Computes what all cells read, so that no two compute the same at once."""
     costs: Callable[..., Mapping[str, Any]]
-    """(folder, plan, results of all cells, jobs, anew, report) -> what adapting and answering take, by learner."""
+    """(folder, plan, results of finished cells, jobs, anew, report) -> what adapting and answering take, by learner;
+    with ``stopped``, why it could not be measured."""
     measure: Measure
     told: Callable[[Any, Sequence[Mapping[str, Any]]], dict[str, Any]]
-    """(plan, results of all cells) -> ``what``, ``folds``, ``search``, ``spaces``, ``measured`` and ``notes``.
-
-    Raises:
-        InputError: cells that do not belong together."""
+    """(plan, results of finished cells) -> ``what``, ``folds``, ``search``, ``spaces``, ``measured`` and ``notes``."""
     summary_keys: tuple[str, ...]
     """Keys of a row of the standings that a flat summary has."""
     given_key: str
     """What the amount that was given is called there."""
+    require_fitting: Callable[[Any, Sequence[Mapping[str, Any]]], None] = lambda plan, results: None
+    """Raises InputError where finished cells do not belong to the plan: (plan, their results)."""
 
 
 def cells_of(plan: Planned) -> list[Cell]:

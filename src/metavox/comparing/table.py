@@ -10,6 +10,8 @@ import numpy as np
 
 Row = Mapping[str, Any]
 POWER, LEVEL = 0.8, 0.05
+ORDINARY = ("joint", "untrained")
+"""Families that do not learn to learn."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Measure:
     overall: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
     """Summaries of several sets -> their mean with ``ci95``, ``worst_corpus`` and ``worst_mean``."""
     compare: Callable[[Mapping[str, Sequence[dict[str, Any]]], str, int], list[dict[str, Any]]]
-    """(rows by learner, versus, seed) -> by how much each is better, as ``evaluation.comparison.compare``."""
+    """(rows by learner, versus, seed) -> by how much each is better, as ``evaluation.comparison.compare``: p-values are
+    adjusted for the number of learners in the first."""
     highest: bool = True
     """Whether the best has the highest mean."""
     rivals: Mapping[str, str] = field(default_factory=lambda: {"joint": "joint"})
@@ -49,6 +52,8 @@ class Material:
     results: Sequence[Mapping[str, Any]]
     rows: Sequence[dict[str, Any]]
     costs: Mapping[str, Any]
+    n_sets: int
+    """Of the whole comparison; whoever lacks one is not complete."""
 
 
 def figures(material: Material, measure: Measure, seed: int) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def figures(material: Material, measure: Measure, seed: int) -> dict[str, Any]:
     learners = list(dict.fromkeys(result["learner"] for result in material.results))
     family = {result["learner"]: result["family"] for result in material.results}
     standings = _standings(material, measure, learners, family)
+    meta = {name for name in learners if family[name] not in ORDINARY}
     rows = _by_learner(material.rows, measure)
     paired: list[dict[str, Any]] = []
     sets: list[dict[str, Any]] = []
@@ -69,8 +75,11 @@ def figures(material: Material, measure: Measure, seed: int) -> dict[str, Any]:
         versus = {"baseline": untrained, **rivals, "best": best}
         best_of[at] = {question: name for question, name in versus.items() if name is not None}
         for question, other in best_of[at].items():
-            found = measure.compare(some, other, seed)
-            paired += [{"question": question, measure.axis: at, **_named(row)} for row in found]
+            # p is adjusted for whom a question is about: whether meta-learning helps is asked of meta-learners.
+            for names in (meta, some.keys() - meta) if question in measure.rivals else (some.keys(),):
+                among = {name: own for name, own in some.items() if name in names or name == other}
+                found = measure.compare(among, other, seed)
+                paired += [{"question": question, measure.axis: at, **_named(row)} for row in found]
         if best is not None and untrained not in (None, best):
             sets += [
                 {measure.axis: at, "corpus": name, **_named(row)}
@@ -104,9 +113,6 @@ def _standings(
     for result in material.results:
         for summary in result["summaries"]:
             cells[summary[measure.axis], result["learner"]].append(summary)
-    n_sets: dict[Any, int] = {}
-    for (at, _), some in cells.items():
-        n_sets[at] = max(n_sets.get(at, 0), len(some))
     found = []
     for (at, name), some in cells.items():
         overall = measure.overall(some)
@@ -117,7 +123,7 @@ def _standings(
                 **overall,
                 measure.axis: at,
                 "sets": len(some),
-                "complete": len(some) == n_sets[at],
+                "complete": len(some) == material.n_sets,
                 "by_set": [{key: s.get(key) for key in ("corpus", "mean", "ci95", "ways", "n")} for s in some],
             }
         )
@@ -161,8 +167,9 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
 def _detectable(paired: Sequence[Mapping[str, Any]], measure: Measure) -> list[dict[str, Any]]:
     """The smallest difference that a pair would have shown with a power of 0.8 at the level of 0.05, by amount given.
 
-    From the width of the intervals that there are: (z(0.975) + z(0.8)) standard errors. Median and largest over the
-    comparisons with joint training, or where it is not there with the best baseline.
+    For one pair alone: beside others, whose number p is adjusted for, it is more. From the width of the intervals that
+    there are: (z(0.975) + z(0.8)) standard errors. Median and largest over the comparisons with joint training, or
+    where it is not there with the best baseline.
     """
     normal = NormalDist()
     reach = (normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) / normal.inv_cdf(1 - LEVEL / 2)
@@ -185,7 +192,7 @@ def _cost(name: str, material: Material, family: str) -> dict[str, Any]:
     """What one learner took, over folds, and what one adaptation takes."""
     results = [result for result in material.results if result["learner"] == name]
     trainings = [result["training"] for result in results if result["training"]]
-    shared = next((result["shares"] for result in results if result["shares"]), None)
+    shared = next((r["shares"] for r in results if r["shares"] and r["chosen"] is not None), None)
     timed = material.costs.get("learners", {}).get(name, {})
     return {
         "learner": name,

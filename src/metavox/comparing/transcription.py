@@ -8,18 +8,15 @@ import numpy as np
 
 from ..config import TranscriptionComparison
 from ..contracts import InputError
-from ..data.bank import build_bank
-from ..data.corpora import n_cores
 from ..data.manifests import load_corpus
-from ..data.spoken import select_spoken
+from ..evaluation.transcription import open_material
 from ..evaluation.transcription_comparison import compare, over_targets
-from ..text.symbols import UNIVERSAL
 from ..transcription.shelf import SHELF
 from .cells import Report
 from .subject import Subject
 from .table import Measure
-from .transcription_plan import Plan, make_plan, open_base, space_for
-from .transcription_trials import run_trials
+from .transcription_plan import Plan, make_plan, open_base, protocol_of, space_for, splits_of
+from .transcription_trials import run_trials, spoken_for
 
 MEASURE = Measure(
     "cer",
@@ -46,17 +43,30 @@ MEASURED = (
 
 
 def prepare(plan: Plan, report: Report | None = None) -> None:
-    """Compute what all cells read, so that no two compute the same at once."""
+    """Compute what all cells read, so that no two compute the same at once.
+
+    Raises:
+        InputError: recordings that cannot be used.
+    """
     trains = any(SHELF[name].learning is not None for name in plan.learners)
     for fold in plan.folds:
-        front_end = open_base(fold.base).front_end
+        base, utterances = open_base(fold.base), load_corpus(fold.path)
+        split, _ = splits_of(plan.recipe, utterances)
         named = None if report is None else lambda done, total: report("features", done, total)
-        build_bank(load_corpus(fold.path), front_end, n_workers=n_cores(), progress=named)
+        open_material(split, protocol_of(plan.recipe, "any"), utterances, base, named)
         if trains:
-            experiment = fold.experiment
-            select_spoken(
-                experiment.data, experiment.tasks, front_end, UNIVERSAL, experiment.train.seed, report, phones=()
-            )
+            spoken_for(fold, base, utterances, (), report)
+
+
+def require_fitting(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InputError where a cell began with another base than there is now."""
+    for fold in plan.folds:
+        for result in results:
+            if result["fold"] == fold.name and result["base_hash"] != fold.base_hash:
+                raise InputError(
+                    f"{result['learner']} in fold {fold.name} began with another base than {fold.base} is now; restore "
+                    "that, or give another --out."
+                )
 
 
 def costs(
@@ -77,18 +87,7 @@ def costs(
 
 
 def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The protocol in words.
-
-    Raises:
-        InputError: a cell that began with another base than there is now.
-    """
-    for fold in plan.folds:
-        for result in results:
-            if result["fold"] == fold.name and result["base_hash"] != fold.base_hash:
-                raise InputError(
-                    f"{result['learner']} in fold {fold.name} began with another base than {fold.base} is now; restore "
-                    "that, or give another --out."
-                )
+    """The protocol in words."""
     splits = {result["fold"]: result["split"] for result in results}
     return {
         "what": _what(plan),
@@ -98,7 +97,7 @@ def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "languages_left_out": list(fold.languages),
                 "base": fold.base,
                 "base_hash": fold.base_hash,
-                **splits[fold.name],
+                **splits.get(fold.name, {}),
             }
             for fold in plan.folds
         },
@@ -116,12 +115,14 @@ def _what(plan: Plan) -> str:
     return (
         f"Character error on {len(plan.folds)} corpora whose languages neither base nor training heard, after "
         f"{minutes} minutes of transcribed speech, {draws} and at most {asked.max_test} utterances each, the same for "
-        "every learner. Everybody starts from the same base, hears the same recordings on the way, adapts in as many "
-        f"steps (40, one more for each second, {asked.adapt_steps} at most; conditioned: none) and has {asked.trials} "
-        f"trials and {60 * asked.minutes:g} CPU-seconds of training in each; fine-tune adapts the base as it is, "
+        "every learner. Everybody starts from the same base, hears the same recordings and transcripts on the way, "
+        f"adapts in as many steps (40, one more for each second, {asked.adapt_steps} at most; conditioned: none) and "
+        f"has {asked.trials} trials and {60 * asked.minutes:g} CPU-seconds of training in each; fine-tune adapts the base as it is, "
         "scratch random weights. The lower the better; a gain is by how many points less a learner errs than another. "
         "Intervals (95 %) resample speakers of the test with all their draws, or its sentences where speakers are few, "
-        "and do not speak of other draws, bases or trainings; p is adjusted for the number of learners (Holm)."
+        "and do not speak of other draws, bases or trainings. p is adjusted (Holm) for the number of learners, beside "
+        "joint and fine-tune for that of meta-learners and for that of the others; a difference is shown where p is at "
+        "most 0.05."
     )
 
 
@@ -153,4 +154,5 @@ TRANSCRIPTION = Subject(
     told,
     ("metric", "mean", "ci95", "n"),
     "support_minutes",
+    require_fitting,
 )

@@ -1,7 +1,6 @@
 """What a comparison of recognisers does: who stands beside whom, from which base, and what each target gives."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,17 +9,19 @@ from typing import Any
 from ..config import TranscriptionComparison, TranscriptionExperiment
 from ..config.comparison import ALL
 from ..contracts import InputError, Utterance
-from ..data.corpora import locate, require, require_once
+from ..data.corpora import require, require_once
 from ..data.manifests import load_corpus
+from ..data.selection import language_key
+from ..data.sentences import require_texts
 from ..evaluation.transcription import TranscriptionProtocol
 from ..evaluation.transcription_split import MIN_TEST, Split, draw_supports, split_corpus
 from ..learners.preset import Range, named
-from ..text.languages import iso_639_3, primary
 from ..text.symbols import UNIVERSAL
 from ..transcription.adapting import MIN_UTTERANCES
 from ..transcription.adapting import Plan as Adapting
 from ..transcription.models import Recognition, load_recogniser
 from ..transcription.shelf import LR, SHELF
+from .apart import among, name_of
 from .transcription_cell import COMMON, development, space_of
 
 BASELINES = ("fine-tune", "scratch")
@@ -111,10 +112,10 @@ def space_for(name: str, *, shared: bool) -> tuple[dict[str, Range], dict[str, f
 
 
 def _fold(recipe: TranscriptionComparison, number: int, path: Path, base: str) -> Fold:
-    name = Path(os.path.abspath(path if path.is_dir() else path.parent)).name
+    name = name_of(path)
     languages = tuple(sorted({u.lang for u in load_corpus(path) if u.lang}))
     data = recipe.data
-    corpora = [one for one in (*data.corpora, *data.words) if _is(one, path)]
+    corpora = among((*data.corpora, *data.words), [path])
     update = {
         "leave_out_corpora": tuple(dict.fromkeys([*data.leave_out_corpora, *corpora])),
         "leave_out_languages": tuple(dict.fromkeys([*data.leave_out_languages, *languages])),
@@ -124,15 +125,11 @@ def _fold(recipe: TranscriptionComparison, number: int, path: Path, base: str) -
     return Fold(f"{number}-{name}", name, path, base, experiment, languages)
 
 
-def _is(corpus: str, path: Path) -> bool:
-    place = locate(corpus)
-    return place is not None and os.path.realpath(place) == os.path.realpath(path)
-
-
 def _checked(fold: Fold, recipe: TranscriptionComparison) -> Fold:
     """The fold with what is known of its base, after everything that would fail later."""
     utterances = load_corpus(fold.path)
     base = open_base(fold.base)
+    _require_written(fold.target, base, utterances)
     notes = _require_unheard(base, fold, {u.corpus for u in utterances})
     _require_enough(fold.target, recipe, utterances)
     return replace(fold, base_hash=base.hash, notes=notes)
@@ -158,9 +155,12 @@ def _require_unheard(base: Recognition, fold: Fold, corpora: set[str]) -> tuple[
     for about in _history(base, fold.base, missing):
         known = about.get("corpora")
         heard = sorted(corpora & set(known or ()))
-        spoken = [(lang, own) for lang in about.get("languages") or () for own in fold.languages if _same(lang, own)]
+        spoken = [
+            own for lang in about.get("languages") or () for own in fold.languages
+            if language_key(lang) == language_key(own)
+        ]  # fmt: skip
         if heard or spoken:
-            what = f"the language {spoken[0][1]} of {fold.target}" if spoken else heard[0]
+            what = f"the language {spoken[0]} of {fold.target}" if spoken else heard[0]
             raise InputError(
                 f"{fold.base} heard {what}, and a base must not know its target; train one with "
                 f"data.leave_out_languages=[{', '.join(fold.languages)}]"
@@ -184,10 +184,6 @@ def _history(base: Recognition, source: str, missing: list[str]) -> list[Mapping
             missing.append(f"{source} began as {init}, which is not here: what that heard cannot be said.")
             break
     return found
-
-
-def _same(lang: str, other: str) -> bool:
-    return (iso_639_3(lang) or primary(lang)) == (iso_639_3(other) or primary(other))
 
 
 # ---------------------------------------------------------------------------------------------------------------- test
@@ -216,6 +212,15 @@ def splits_of(recipe: TranscriptionComparison, utterances: Sequence[Utterance]) 
     asked = recipe.compare
     split = split_corpus(utterances, asked.seed, asked.max_test)
     return split, development(split, asked.validation_utterances)
+
+
+def _require_written(target: str, base: Recognition, utterances: Sequence[Utterance]) -> None:
+    """Raise InputError where a text of a target is empty or cannot be written, as every learner would later."""
+    try:
+        require_texts(utterances)
+        base.symbols.encode_all([u.text for u in utterances], [u.lang for u in utterances])
+    except InputError as err:
+        raise InputError(f"{target} cannot be a target: {err}") from None
 
 
 def _require_enough(target: str, recipe: TranscriptionComparison, utterances: Sequence[Utterance]) -> None:

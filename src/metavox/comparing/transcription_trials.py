@@ -1,25 +1,28 @@
 """One learner of transcription for one target: trials, the best of them within the pool, and answers to the test."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..config import TranscriptionComparison
-from ..contracts import InputError
+from ..contracts import InputError, Utterance
 from ..data.manifests import load_corpus
 from ..data.spoken import Spoken, select_spoken
 from ..evaluation.protocols import Row
 from ..evaluation.transcription import Material, open_material
 from ..evaluation.transcription_comparison import summaries
 from ..text.symbols import UNIVERSAL
-from ..transcription.models import load_recogniser, save_recogniser
+from ..transcription.models import Recognition, load_recogniser, save_recogniser
 from ..transcription.shelf import SHELF
+from .apart import require_apart
 from .budget import FEW_STEPS
+from .cells import Report
 from .recorded import Cell, Finished, cell_folder, read_cell, read_recipe, write_cell
 from .search import search_for, tried
 from .transcription_cell import Answered, Learned, answered, learned
@@ -64,17 +67,35 @@ def run_trials(out: Path, cell: Cell) -> None:
         folder = cell_folder(out, Cell(cell.fold, cell.shares))
         training = read_cell(out, Cell(cell.fold, cell.shares)).result["training"]
         if (folder / "model").is_dir():
-            shared = _Shared(cell.shares, Learned(load_recogniser(folder / "model")), training)
+            shared = _Shared(Learned(load_recogniser(folder / "model")), training)
         else:
             failure = f"The training of {cell.shares}, which it shares, came to nothing."
     write_cell(out, cell, TargetCell(plan, plan.fold(cell.fold), cell.learner, shared, failure).run())
+
+
+def spoken_for(
+    fold: Fold,
+    base: Recognition,
+    tested: Sequence[Utterance],
+    phones: tuple[str, ...] | None,
+    report: Report | None = None,
+) -> Spoken:
+    """What learning that goes on from the base of a fold hears: proved to be none of ``tested``, nor in its languages.
+
+    Raises:
+        InputError: as ``select_spoken`` and ``require_apart``.
+    """
+    asked = fold.experiment
+    found = select_spoken(asked.data, asked.tasks, base.front_end, UNIVERSAL, asked.train.seed, report, phones=phones)
+    heard = np.unique(np.concatenate([*found.kinds, found.held_out])).tolist()
+    require_apart((found.sentences.utterances[position] for position in heard), tested, fold.languages)
+    return found
 
 
 @dataclass(frozen=True)
 class _Shared:
     """What another learner made of the base."""
 
-    name: str
     learned: Learned
     training: Mapping[str, Any] | None
 
@@ -118,7 +139,6 @@ class TargetCell:
             "learner": self.name,
             "family": self.row.family,
             "source": self.row.source,
-            "shares": self.shared.name if self.shared is not None else None,
             "trials": n_trials,
             "chosen": dict(best.settings) if best is not None else None,
             "chosen_trial": trials.index(best) if best is not None and n_trials else None,
@@ -144,7 +164,8 @@ class TargetCell:
         """The same number for everybody; only what the best so far has learned is kept."""
         folds = [fold.name for fold in self.plan.folds]
         search = search_for(self.space, self.defaults, self.asked.seed, folds, self.fold.name)
-        spoken = self._spoken() if self.trains else None
+        spoken = spoken_for(self.fold, self.base, self.utterances, self.base.phones) if self.trains else None
+        self.absent = list(spoken.absent) if spoken is not None else []
         material = open_material(self.within, self.choosing, self.utterances, self.base)
         return tried(
             search,
@@ -153,19 +174,6 @@ class TargetCell:
             lambda trial: None if trial.rate is None else -trial.rate,  # it looks for the highest
             lambda trial: replace(trial, learned=None),
         )
-
-    def _spoken(self) -> Spoken:
-        experiment = self.fold.experiment
-        found = select_spoken(
-            experiment.data,
-            experiment.tasks,
-            self.base.front_end,
-            UNIVERSAL,
-            experiment.train.seed,
-            phones=self.base.phones,
-        )
-        self.absent = list(found.absent)
-        return found
 
     def _trial(self, settings: Mapping[str, float], spoken: Spoken | None, material: Material) -> Trial:
         training: dict[str, Any] = {}

@@ -16,19 +16,24 @@ from ..contracts import Episode, InputError
 from ..data.bank import Bank
 from ..data.corpora import open_corpora
 from ..data.episodes import ClassIndex, EpisodeSpec
-from ..data.samplers import TaskSampler
+from ..data.manifests import load_corpus
+from ..data.samplers import TaskSampler, drawable
 from ..data.selection import Tasks, select_tasks
 from ..evaluation.protocols import Row, evaluate, fitted, summary
 from ..learners.presets import LEARNERS
 from ..nets.cost import n_parameters
 from ..tasks import TASKS
 from ..training import as_episode
+from .apart import require_apart
 from .budget import FEW_STEPS, train_for
 from .recorded import Cell, Finished, cell_folder, read_recipe, write_cell
 from .search import search_for, tried
 from .word_plan import Fold, Plan, built, make_plan, model_for, protocol_of, space_of, with_settings
 
 _MIB = 2**20
+NOTHING_HELD_OUT = (
+    "No words are held out of training to choose settings by; raise data.validation_share or give more words."
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class WordCell:
         self.failure = ""
         """Why it cannot take part, if it cannot."""
         if self.space:  # who has nothing to choose needs no tasks
-            self.tasks = select_tasks(self.experiment)
+            self.tasks = tasks_for(fold, self.experiment)
             if self.fixed_ways:
                 self._keep_ways(self.tasks)
             if not self.failure:
@@ -103,6 +108,13 @@ class WordCell:
 
     def _keep_ways(self, tasks: Tasks) -> None:
         ways = self.asked.ways
+        exact = replace(tasks.training.spec, n_way=ways, exact=True)
+        groups = tasks.training.groups
+        self.notes.append(
+            f"It is trained and chosen on tasks of exactly {ways} words, which "
+            f"{sum(drawable(group, exact) is not None for group in groups)} of {len(groups)} training groups have; "
+            f"others are trained on all of them, with at most {self.experiment.episodes.ways} words."
+        )
         try:
             training = of_exactly(tasks.training, ways)
             self.tasks = replace(tasks, training=training, validation=of_exactly(tasks.validation, ways))
@@ -123,7 +135,7 @@ class WordCell:
             draws = [sampler.episode(0, i) for i in range(self.asked.validation_episodes)]
             found[shots] = [as_episode(tasks.bank, draw, self.experiment.model.front_end) for draw in draws]
         if not found:
-            raise InputError("No words are held out to choose settings by; raise data.validation_share.")
+            raise InputError(NOTHING_HELD_OUT)
         return found
 
     # ---------------------------------------------------------------------------------------------------------- trials
@@ -151,7 +163,6 @@ class WordCell:
             "learner": self.name,
             "family": self.preset.family,
             "source": self.preset.source,
-            "shares": self.shared.config.learner.name if self.shared is not None else None,
             "trials": n_trials,
             "chosen": dict(best.settings) if best is not None else None,
             "chosen_trial": trials.index(best) if best is not None and n_trials else None,
@@ -269,6 +280,20 @@ class WordCell:
             "settings": dict(best.settings),
         }
         return lambda folder: save_model(folder, model.learner, model.config, about)
+
+
+def tasks_for(fold: Fold, experiment: Experiment) -> Tasks:
+    """What is learned from in a fold and what settings are chosen by, proved to be none of its test.
+
+    Raises:
+        InputError: as ``select_tasks`` and ``require_apart``, and where no words can be held out of training.
+    """
+    tasks = select_tasks(experiment)
+    if tasks.validates_on_training:
+        raise InputError(NOTHING_HELD_OUT)
+    tested = (utterance for path in fold.sets.values() for utterance in load_corpus(path))
+    require_apart(tasks.heard, tested, fold.languages)
+    return tasks
 
 
 def of_exactly(sampler: TaskSampler, ways: int) -> TaskSampler:

@@ -1,7 +1,7 @@
 """What adapting and predicting cost: every learner on the same tasks, one after another in one process."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..data.corpora import open_corpora
 from ..data.episodes import ClassIndex
 from ..evaluation.protocols import fitted
 from ..training import as_episode
-from .recorded import Cell, cell_folder, read_recipe
+from .recorded import Cell, cell_folder, is_finished, read_recipe
 from .word_plan import Fold, Plan, make_plan, protocol_of
 
 COSTS = "costs.json"
@@ -27,29 +27,28 @@ _SEED = 1_000_003
 """Tasks that are timed are none of the test's."""
 
 
-def measure_costs(out: Path, cell: Cell) -> None:
-    """Time the models of one fold (that of ``cell``) and leave ``costs.json`` in ``out``."""
+def measure_costs(out: Path, cell: Cell, cells: Sequence[Cell]) -> None:
+    """Time what ``cells``, those of the fold of ``cell``, have learned, and leave ``costs.json`` in ``out``."""
     torch.set_num_threads(1)
     plan = make_plan(read_recipe(out, WordsComparison), check=False)
     fold = next(fold for fold in plan.folds if fold.name == cell.fold)
-    models = {name: load_model(cell_folder(out, Cell(fold.name, name)) / "model") for name in models_in(out, fold.name)}
+    models = {one.learner: load_model(cell_folder(out, one) / "model") for one in with_models(out, cells)}
     about = {"fold": fold.name, "machine": machine(), "models": sorted(models)}
     write_json(out / COSTS, {**about, **costs(plan, fold, models)})
 
 
-def models_in(out: Path, fold: str) -> list[str]:
-    """Learners of which a fold has a model."""
-    folder = cell_folder(out, Cell(fold, "any")).parent
-    return sorted(path.name for path in folder.iterdir() if (path / "model").is_dir())
+def with_models(out: Path, cells: Sequence[Cell]) -> list[Cell]:
+    """Those that are finished and have a model."""
+    return [cell for cell in cells if is_finished(out, cell) and (cell_folder(out, cell) / "model").is_dir()]
 
 
-def known_costs(out: Path, fold: str) -> dict[str, Any] | None:
+def known_costs(out: Path, cells: Sequence[Cell]) -> dict[str, Any] | None:
     """What was measured, unless that is nothing yet, or some model came later."""
     try:
         found: dict[str, Any] = json.loads((out / COSTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if set(models_in(out, fold)) <= set(found["models"]) else None
+    return found if {cell.learner for cell in with_models(out, cells)} <= set(found["models"]) else None
 
 
 def costs(plan: Plan, fold: Fold, models: Mapping[str, Model]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a comparison of learners of words does: who stands beside whom, and what is left out for which test."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from ..config import Experiment, ModelConfig, WordsComparison
 from ..config.comparison import ALL
 from ..contracts import InputError
 from ..data.axes import AXES, axis_names
-from ..data.corpora import locate, require, require_once
+from ..data.corpora import require, require_once
 from ..data.episodes import ClassIndex, EpisodeSpec
 from ..data.manifests import load_corpus
 from ..evaluation.protocols import Protocol, fitted
 from ..learners.outer import joint
 from ..learners.preset import Range, named, resolved
 from ..learners.presets import BASELINES, LEARNERS, has_base_classes
+from .apart import among, name_of
 from .search import Space
 
 BASELINE_NAMES = ("nearest_mean", "dtw")
@@ -179,7 +179,7 @@ def _folds(recipe: WordsComparison) -> tuple[Fold, ...]:
     groups = asked.folds or (asked.corpora,)
     paths = [[require(name) for name in group] for group in groups]
     require_once([path for group in paths for path in group])
-    names = [[_name(path) for path in group] for group in paths]
+    names = [[name_of(path) for path in group] for group in paths]
     flat = [name for group in names for name in group]
     for name in flat:
         if flat.count(name) > 1:
@@ -212,7 +212,7 @@ def _plain(recipe: WordsComparison) -> Experiment:
 def _left_out(recipe: WordsComparison, name: str, sets: Mapping[str, Path]) -> Fold:
     experiment, data = _plain(recipe), recipe.data
     languages = sorted({u.lang for path in sets.values() for u in load_corpus(path) if u.lang})
-    corpora = [corpus for corpus in _trained_on(recipe) if _is_one_of(corpus, sets.values())]
+    corpora = among(_trained_on(recipe), sets.values())
     update = {
         "leave_out_corpora": tuple(dict.fromkeys([*data.leave_out_corpora, *corpora])),
         "leave_out_languages": tuple(dict.fromkeys([*data.leave_out_languages, *languages])),
@@ -222,27 +222,17 @@ def _left_out(recipe: WordsComparison, name: str, sets: Mapping[str, Path]) -> F
 
 
 def _require_unheard(recipe: WordsComparison, sets: Mapping[str, Path]) -> None:
-    for corpus in _trained_on(recipe):
-        if _is_one_of(corpus, sets.values()):
-            raise InputError(
-                f"compare.corpora names {corpus}, which training hears; leave it out in data.leave_out_corpora, or "
-                "make it a fold in compare.folds."
-            )
+    heard = among(_trained_on(recipe), sets.values())
+    if heard:
+        raise InputError(
+            f"compare.corpora names {heard[0]}, which training hears; leave it out in data.leave_out_corpora, or make "
+            "it a fold in compare.folds."
+        )
 
 
 def _trained_on(recipe: WordsComparison) -> list[str]:
     data = recipe.data
     return [name for name in (*data.corpora, *data.sentences) if name not in data.leave_out_corpora]
-
-
-def _is_one_of(corpus: str, paths: Any) -> bool:
-    place = locate(corpus)
-    return place is not None and os.path.realpath(place) in {os.path.realpath(path) for path in paths}
-
-
-def _name(path: Path) -> str:
-    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
-    return folder.name
 
 
 # ---------------------------------------------------------------------------------------------------------------- test

@@ -1,6 +1,7 @@
 """Words as what is learned: accuracy in tasks of words in languages that training did not hear."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,11 +14,10 @@ from ..evaluation.tables import takes
 from ..learners.preset import Range
 from ..learners.presets import LEARNERS
 from .cells import alone
-from .recorded import Cell
-from .subject import Subject
+from .subject import Subject, cells_of
 from .table import Measure
-from .word_cell import run_cell
-from .word_costs import known_costs, measure_costs
+from .word_cell import run_cell, tasks_for
+from .word_costs import known_costs, measure_costs, with_models
 from .word_plan import LR_FACTOR, Plan, built, make_plan, model_for
 
 MEASURE = Measure(
@@ -32,7 +32,11 @@ MEASURED = (
 
 
 def prepare(plan: Plan, report: Report | None = None) -> None:
-    """Compute what all cells read, so that no two compute the same at once."""
+    """Compute what all cells read, so that no two compute the same at once.
+
+    Raises:
+        InputError: recordings that cannot be used, or none to choose settings by.
+    """
     known: set[str] = set()
     for name in plan.learners:
         front_end = model_for(plan.recipe, name).front_end
@@ -43,26 +47,28 @@ def prepare(plan: Plan, report: Report | None = None) -> None:
         if LEARNERS[name].outer is not None or LEARNERS[name].search:
             variants = asked_variants(plan.recipe.augment, plan.recipe.train.seed)
             gather(plan.recipe.data, front_end, report, variants)
+    if any(LEARNERS[name].outer is not None or LEARNERS[name].search for name in plan.learners):
+        for fold in plan.folds:
+            tasks_for(fold, fold.experiment)
 
 
 def costs(
     out: Path, plan: Plan, results: Sequence[Mapping[str, Any]], jobs: int, *, anew: bool, report: Report | None
 ) -> dict[str, Any]:
     """Times of all models in one run, measured again where something was done ``anew`` or a model came later."""
-    fold = plan.folds[0].name
-    found = None if anew else known_costs(out, fold)
+    cells = [cell for cell in cells_of(plan) if cell.fold == plan.folds[0].name]
+    if not with_models(out, cells):
+        return {"learners": {}}
+    found = None if anew else known_costs(out, cells)
     if found is None:
         if report is not None:
             report("timing", 0, 1)
-        cell = Cell(fold, plan.learners[0])
-        if jobs:
-            alone(out, cell, measure_costs)
-        else:
-            measure_costs(out, cell)
+        why = alone(out, cells[0], partial(measure_costs, cells=cells), jobs)
         if report is not None:
             report("timing", 1, 1)
-        found = known_costs(out, fold)
-    assert found is not None  # they were just measured
+        found = known_costs(out, cells)
+        if why or found is None:
+            return {"learners": {}, "stopped": why or "It left nothing."}
     return found
 
 
@@ -112,7 +118,8 @@ def _what(plan: Plan) -> str:
         f"fewer), {shots} takes of each, {asked.episodes} tasks a set, the same for every learner. Everybody has the "
         f"same recordings, training tasks, encoder and front end (baselines that need no training: their own), "
         f"{asked.trials} trials and {60 * asked.minutes:g} CPU-seconds of training in each. Intervals (95 %) speak of "
-        "other tasks of these words; p is adjusted for the number of learners (Holm)."
+        "other tasks of these words. p is adjusted (Holm) for the number of learners, beside joint for that of "
+        "meta-learners and for that of the others; a difference is shown where p is at most 0.05."
     )
 
 

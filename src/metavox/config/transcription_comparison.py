@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .comparison import ALL, as_list, require_once
 from .loading import Strict
@@ -52,7 +52,7 @@ class CompareTranscriptionConfig(Strict):
 
 _SETTLED = {
     "recogniser": {"dropout"},
-    "train": {"seed", "warmup", "weight_decay", "clip", "batch_s", "phone_weight", "precision", "plain_share"},
+    "train": {"seed", "warmup", "weight_decay", "clip", "batch_s", "precision", "plain_share"},
     "learning": set(),
 }
 """Of these sections, the only keys that mean something where learners go on from bases for a time."""
@@ -66,11 +66,12 @@ class TranscriptionComparison(TranscriptionExperiment):
     @model_validator(mode="after")
     def _asks_nothing_that_is_settled(self) -> "TranscriptionComparison":
         for section, known in _SETTLED.items():
-            odd = sorted(getattr(self, section).model_fields_set - known)
-            if odd:
-                raise PydanticCustomError(
-                    "settled",
-                    "{section}.{key} is settled in a comparison by base, learner or budget; leave it away",
-                    {"section": section, "key": odd[0]},
+            asked = getattr(self, section)
+            odd = sorted(asked.model_fields_set - known)
+            if odd:  # a fault of this key, and not of the whole recipe
+                settled = PydanticCustomError(
+                    "settled", "it is settled in a comparison by base, learner or budget; leave it away"
                 )
+                fault = InitErrorDetails(type=settled, loc=(section, odd[0]), input=getattr(asked, odd[0]))
+                raise ValidationError.from_exception_data(type(self).__name__, [fault])
         return self

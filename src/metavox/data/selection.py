@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from ..config import Experiment, TasksConfig
-from ..contracts import InputError
+from ..contracts import InputError, Utterance
+from ..text.languages import iso_639_3, primary
 from .axes import Facts, along, axis_names
 from .bank import Bank
 from .class_lists import Chosen, choose
@@ -26,7 +27,7 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Tasks:
-    """Where training and validation episodes come from. They share no class."""
+    """Where training and validation episodes come from. They share no class, unless ``validates_on_training``."""
 
     bank: Bank
     training: TaskSampler
@@ -34,6 +35,15 @@ class Tasks:
     absent: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What a user should know of who is in no task, a sentence each."""
+    validates_on_training: bool = False
+    """Whether no class could be held out, so that validation tasks are those of training, without augmentation."""
+
+    @property
+    def heard(self) -> list[Utterance]:
+        """Every recording of a training or validation task."""
+        groups = (*self.training.groups, *self.validation.groups)
+        positions = np.unique(np.concatenate([group.positions for group in groups]))
+        return [self.bank.utterances[position] for position in positions.tolist()]
 
 
 @dataclass(frozen=True)
@@ -84,18 +94,23 @@ def select_tasks(experiment: Experiment, report: Report | None = None, *, exact:
             f"data.validation_classes gives no task of two classes with {train.validation_shots + 1} takes each; name "
             "more classes or lower train.validation_shots."
         )
-    # Where too few classes can be held out, the training classes, without augmentation.
-    validation = validation or training
+    judging = validation or training
     adaptivity = Adaptivity(tasks.temperature, tasks.floor) if tasks.sampler == "adaptive" else None
     share = experiment.data.real_share
     kinds = [kind for _, kind in training]
     return Tasks(
         found.bank,
         TaskSampler([g for g, _ in training], _weights(training, share, tasks), spec, train.seed, kinds, adaptivity),
-        TaskSampler([g for g, _ in validation], _weights(validation, share), held_out_spec, train.seed + 1),
+        TaskSampler([g for g, _ in judging], _weights(judging, share), held_out_spec, train.seed + 1),
         found.absent,
         (*grouped.notes, *notes),
+        validates_on_training=not validation,
     )
+
+
+def language_key(lang: str | None) -> str:
+    """What tags of one language share: ``eng`` of ``en``, ``eng`` and ``en-GB``; "" of none."""
+    return iso_639_3(lang) or primary(lang)
 
 
 def _nothing(tasks: TasksConfig) -> str:
@@ -154,7 +169,8 @@ def _listed(chosen: Chosen) -> str:
 def _heard(found: Recordings, experiment: Experiment) -> np.ndarray:
     """Positions whose language and speaker are not left out."""
     utterances, data = found.bank.utterances, experiment.data
-    left_out = set(data.leave_out_languages)
+    codes = {language_key(code) for code in data.leave_out_languages}
+    left_out = {lang for lang in {u.lang for u in utterances} if lang and language_key(lang) in codes}
     heard = np.asarray([utterance.lang not in left_out for utterance in utterances], bool)
     return heard & (found.is_synthetic | ~held_out(utterances, data.leave_out_speakers, experiment.train.seed))
 

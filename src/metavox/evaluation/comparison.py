@@ -1,7 +1,7 @@
 """Learners beside one another on the same episodes: differences paired episode by episode, every set counting alike."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,9 @@ import numpy as np
 from ..contracts import InputError
 from ..statistics import holm, stratified_paired_difference
 from .protocols import Row
+
+Pair = Callable[[Sequence[Row], Sequence[Row], int], dict[str, Any]]
+"""(rows, those of another, seed) -> how much better they are: ``difference``, ``low``, ``high``, ``p_value``, ..."""
 
 
 def episode_accuracy(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
@@ -89,12 +92,18 @@ def _answers(rows: Sequence[Row], versus: Sequence[Row]) -> dict[str, tuple[np.n
     }
 
 
-def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:
-    """Every model against one other, p-values adjusted for the number of comparisons (Holm 1979)."""
+def compare(
+    rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int, pair: Pair = paired
+) -> list[dict[str, Any]]:
+    """Every model against one other, p-values adjusted for the number of comparisons (Holm 1979).
+
+    A model that was asked about no corpus of the other's is left out. Raises InputError as ``pair``.
+    """
+    corpora = {row["corpus"] for row in rows_by_model[versus]}
     found = [
-        {"model": model, "versus": versus, **paired(rows, rows_by_model[versus], seed)}
+        {"model": model, "versus": versus, **pair(rows, rows_by_model[versus], seed)}
         for model, rows in rows_by_model.items()
-        if model != versus
+        if model != versus and not corpora.isdisjoint(row["corpus"] for row in rows)
     ]
     if found:
         for row, adjusted in zip(found, holm([row["p_value"] for row in found]), strict=True):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..contracts import InputError
-from ..statistics import holm, stratified_paired_difference
+from ..statistics import stratified_paired_difference
+from . import comparison
 from .protocols import Row
 from .transcription import clustered, curve
 
@@ -60,23 +61,6 @@ def over_targets(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:
-    """Every learner against one other: by how much less it errs, p adjusted for the number of comparisons (Holm 1979).
-
-    Raises:
-        InputError: as ``paired``.
-    """
-    found = [
-        {"model": model, "versus": versus, **paired(rows, rows_by_model[versus], seed)}
-        for model, rows in rows_by_model.items()
-        if model != versus
-    ]
-    if found:
-        for row, adjusted in zip(found, holm([row["p_value"] for row in found]), strict=True):
-            row["p_value"] = float(adjusted)
-    return found
-
-
 def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, Any]:
     """How much less ``rows`` err than ``versus``: errors of the other less own ones over the characters that were said.
 
@@ -107,6 +91,11 @@ def paired(rows: Sequence[Row], versus: Sequence[Row], seed: int) -> dict[str, A
         "worst_corpus": found.worst_set,
         "worst_difference": found.by_set[found.worst_set].difference,
     }
+
+
+def compare(rows_by_model: Mapping[str, Sequence[Row]], versus: str, seed: int) -> list[dict[str, Any]]:
+    """Every learner against one other, by how much less it errs: as ``comparison.compare``."""
+    return comparison.compare(rows_by_model, versus, seed, paired)
 
 
 def _by_corpus(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -10,11 +10,11 @@ from torch.nn import functional
 class CrossTransformer(nn.Module):
     """A prototype of each class for each moment of a query, by attention (Doersch et al. 2020, CrossTransformers).
 
-    Every moment of a query attends to all moments of all takes of a class, as patches of an image do there (Perrett et
-    al. 2021, TRX, do so with ordered tuples of video frames); a learned bias says how far in relative time an answer may lie. What is attended to, projected, is the
-    class's prototype for that moment, and the score minus the mean squared distance of the query's moments to theirs.
-    Keys, values and the bias start as what a soft alignment does without learning: frames as they are, and a bell of
-    ``BELL`` of the window.
+    Every moment of a query attends to all moments of all takes of a class, as patches of an image do there (Perrett
+    et al. 2021, TRX, do so with ordered tuples of video frames); a learned bias says how far in relative time an
+    answer may lie. What is attended to, projected, is the class's prototype for that moment, and the score minus
+    the mean squared distance of the query's moments to theirs. Keys, values and the bias start as what a soft
+    alignment does without learning: frames as they are, and a bell of ``BELL`` of the window.
 
     A comparison as in ``nets.comparing``, of vectors that are ``n_segments`` moments side by side.
     """
