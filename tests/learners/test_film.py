@@ -42,7 +42,7 @@ def told(learner: Any) -> Any:
 
 @torch.no_grad()
 def test_before_training_it_is_the_prototypes_of_the_same_encoder() -> None:
-    learner, plain = learner_of(), learner_of("protonet", condition=32)
+    learner, plain = learner_of(), learner_of("protonet", condition=32, cepstra=0.5)
     plain.load_state_dict(learner.state_dict(), strict=False)
     assert not bool(learner.adapt(SUPPORT)["context"].any())
     scores = [model.predict(model.adapt(SUPPORT), QUERY).scores for model in (learner, plain)]
@@ -95,5 +95,5 @@ def test_the_encoder_gets_a_context_unless_another_size_is_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["mfcc", "logmel", "fc"])
 def test_an_encoder_that_hears_no_context_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"encoder\.condition .*; set .*encoder\.name to conv or crnn\.$"):
+    with pytest.raises(InputError, match=r"film, which needs .* condition, .* set encoder\.name to conv or crnn\.$"):
         learner_of(**{"name": name})

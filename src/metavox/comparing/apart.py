@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..contracts import InputError, Utterance
 from ..data.corpora import locate
-from ..data.selection import language_key
+from ..text.languages import language_key
 
 
 def folder_of(path: Path) -> Path:

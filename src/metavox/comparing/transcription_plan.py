@@ -11,11 +11,11 @@ from ..config.comparison import ALL
 from ..contracts import InputError, Utterance
 from ..data.corpora import require, require_once
 from ..data.manifests import load_corpus
-from ..data.selection import language_key
 from ..data.sentences import require_texts
 from ..evaluation.transcription import TranscriptionProtocol
 from ..evaluation.transcription_split import MIN_TEST, Split, draw_supports, split_corpus
 from ..learners.preset import Range, named
+from ..text.languages import language_key
 from ..text.symbols import UNIVERSAL
 from ..transcription.adapting import MIN_UTTERANCES
 from ..transcription.adapting import Plan as Adapting

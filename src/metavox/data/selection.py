@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import Experiment, TasksConfig
 from ..contracts import InputError, Utterance
-from ..text.languages import iso_639_3, primary
+from ..text.languages import language_key
 from .axes import Facts, along, axis_names
 from .bank import Bank
 from .class_lists import Chosen, choose
@@ -106,11 +106,6 @@ def select_tasks(experiment: Experiment, report: Report | None = None, *, exact:
         (*grouped.notes, *notes),
         validates_on_training=not validation,
     )
-
-
-def language_key(lang: str | None) -> str:
-    """What tags of one language share: ``eng`` of ``en``, ``eng`` and ``en-GB``; "" of none."""
-    return iso_639_3(lang) or primary(lang)
 
 
 def _nothing(tasks: TasksConfig) -> str:

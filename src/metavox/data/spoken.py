@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from ..config import validated
 from ..config.transcription import SentencesConfig, TaskAxisConfig
 from ..contracts import FrontEnd, InputError, Utterance
-from ..text.languages import iso_639_3, primary
+from ..text.languages import language_key
 from ..text.symbols import Symbols
 from .axes import along
 from .bank import Bank
@@ -198,18 +198,15 @@ def _written(symbols: Symbols, text: str, lang: str | None) -> tuple[int, ...]:
 
 def _left_out(lang: str | None, config: SentencesConfig) -> bool:
     """Whether a language is among those that are left out, by whichever of its codes."""
-    return any(_same_language(lang, code) for code in config.leave_out_languages)
-
-
-def _same_language(lang: str | None, code: str) -> bool:
-    return bool(lang) and (iso_639_3(lang) or primary(lang)) == (iso_639_3(code) or primary(code))
+    return bool(lang) and language_key(lang) in {language_key(code) for code in config.leave_out_languages}
 
 
 def _nowhere(utterances: Sequence[Utterance], config: SentencesConfig) -> list[str]:
     """What is to be left out and is not there, which may be a slip of the pen."""
     langs, speakers = {u.lang for u in utterances}, {u.speaker for u in utterances}
     langs |= set((config.synth or {}).get("languages", ()))
-    odd = [c for c in config.leave_out_languages if not any(_same_language(lang, c) for lang in langs)]
+    keys = {language_key(lang) for lang in langs if lang}
+    odd = [code for code in config.leave_out_languages if language_key(code) not in keys]
     odd += [name for name in config.leave_out_speakers if name not in speakers]
     return [f"No utterance is of {name}, which is to be left out." for name in odd]
 

@@ -37,6 +37,11 @@ def primary(lang: str | None) -> str:
     return (lang or "").strip().lower().replace("_", "-").partition("-")[0]
 
 
+def language_key(lang: str | None) -> str:
+    """What tags of one language share: ``eng`` of ``en``, ``eng`` and ``en-GB``; "" of None."""
+    return iso_639_3(lang) or primary(lang)
+
+
 def iso_639_3(lang: str | None) -> str | None:
     """Three letters for a tag; one of three letters is itself, and what nobody knows is None."""
     code = primary(lang)
