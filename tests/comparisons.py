@@ -1,5 +1,7 @@
 """A comparison of a few seconds: three corpora of tones, nets of some thousand weights, and a learner that guesses."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from metavox.comparing.recorded import Cell, cell_folder
 from metavox.contracts import Batch, Output, State
 from metavox.learners.outer import query_loss
 from metavox.learners.preset import Preset, Range
@@ -40,6 +43,24 @@ GUESSER = Preset(
     search={"scale": Range(1.0, 10.0)},
 )
 """All that it takes to bring another learner into the table."""
+
+
+@dataclass
+class Done:
+    """A comparison and what was seen of it."""
+
+    out: Path
+    places: list[Path]
+    recipe: Any
+    document: dict[str, Any]
+    heard: list[tuple[str, str, bool, set[str]]]
+    """(fold, learner, whether the test had begun, what was read) for each time that recordings were read."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "rows.jsonl").read_text().splitlines()]
+
+    def file(self, fold: str, learner: str, name: str) -> Any:
+        return json.loads((cell_folder(self.out, Cell(fold, learner)) / name).read_text())
 
 
 def corpora(root: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import comparisons
 import keep_comparison
 import numpy as np
 import pytest
@@ -34,22 +35,10 @@ from metavox.transcription.shelf import LR
 
 
 @dataclass
-class Done:
-    """A comparison and what was seen of it."""
+class Done(comparisons.Done):
+    """And the base that everybody starts from."""
 
-    out: Path
-    places: list[Path]
     base: Path
-    recipe: Any
-    document: dict[str, Any]
-    heard: list[tuple[str, str, bool, set[str]]]
-    """(fold, learner, whether the test had begun, recordings) for each time that utterances were read."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.out / "rows.jsonl").read_text().splitlines()]
-
-    def file(self, fold: str, learner: str, name: str) -> Any:
-        return json.loads((cell_folder(self.out, Cell(fold, learner)) / name).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +73,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         patch.setattr(TargetCell, "_answered", answered)
         recipe = load_comparison(cases.recipe(root, places, base))
         document = run_comparison(recipe, root / "out", 0, run=run)
-        yield Done(root / "out", places, base, recipe, document, heard)
+        yield Done(root / "out", places, recipe, document, heard, base)
 
 
 # ------------------------------------------------------------------------------------------------------------- figures

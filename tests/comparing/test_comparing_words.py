@@ -4,7 +4,6 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import keep_comparison
 import numpy as np
 import pytest
 import sounds
+from comparisons import Done
 
 from metavox.benchmarking.timing import Rounds
 from metavox.checkpoint import load_model
@@ -31,24 +31,6 @@ from metavox.learners.presets import LEARNERS
 
 NAMES = ["prototypes", "joint", "linear_probe", "guesser", "nearest_mean", "dtw"]
 TUNED = NAMES[:4]
-
-
-@dataclass
-class Done:
-    """A comparison and what was seen of it."""
-
-    out: Path
-    places: list[Path]
-    recipe: Any
-    document: dict[str, Any]
-    heard: list[tuple[str, str, bool, set[str]]]
-    """(fold, learner, whether the test had begun, corpora) for each time that clips were read."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.out / "rows.jsonl").read_text().splitlines()]
-
-    def file(self, fold: str, learner: str, name: str) -> Any:
-        return json.loads((cell_folder(self.out, Cell(fold, learner)) / name).read_text())
 
 
 @pytest.fixture(scope="module")
