@@ -10,8 +10,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "learners.md"
 
 
 def named_under(heading: str) -> list[str]:
-    """Names in the first column of the table of a section."""
-    section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    """Names in the first column of the table of a section, up to the next heading of any level."""
+    section = re.split(r"\n#+ ", PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1])[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
