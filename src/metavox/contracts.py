@@ -224,6 +224,19 @@ class Enrollable(Learner, Protocol):
 
 
 @runtime_checkable
+class Comparing(Enrollable, Protocol):
+    """A learner that can be asked about items that were embedded before, so that a thousand negatives cost little."""
+
+    def embed(self, batch: Batch) -> tuple[Float[Tensor, "B T D"], Int[Tensor, " B"]]:
+        """Frames and their lengths."""
+        ...
+
+    def compare(self, state: State, frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]) -> Output:
+        """``predict`` of what ``embed`` gave."""
+        ...
+
+
+@runtime_checkable
 class Scheduled(Protocol):
     """A learner that trains otherwise early than late."""
 
@@ -254,6 +267,27 @@ Outer = Callable[[Any, Task, Sequence[Episode]], Grads]
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """How often sounds that are no enrolled word are accepted at most, and how sure that is."""
+
+    target: float
+    """What was asked for: a share of such sounds, or alarms per hour."""
+    per_hour: bool
+    bound: float
+    """Upper bound of what the threshold gives, in the unit of ``target`` and at most that."""
+    confidence: float
+    """The share of draws of negatives in which the bound holds."""
+    n_negatives: int
+    """Sounds that the threshold was set on."""
+    n_alarms: int
+    """Of these, how many the threshold lets pass."""
+    hours: float
+    """Duration of the recordings that they were found in."""
+    negatives: str
+    """Where they come from: ``model`` for those that come with it, or what the user named."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Where a score becomes a decision, and what the threshold rests on."""
 
@@ -263,7 +297,8 @@ class Calibration:
     n_nontarget: int
     """Scores of takes against other words."""
     source: str
-    """``enrolment``, ``model`` (the model's own held-out tasks) or ``both``."""
+    """``enrolment``, ``model`` (the model's own held-out tasks), ``both``, or ``negatives``, then with a promise."""
+    promise: Promise | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ class Prototypes(nn.Module):
         return self._remember(*self._takes(support), support.labels, support.n_classes)
 
     def predict(self, state: State, query: Batch) -> Output:
-        frames, lengths = self.embed(query)
+        return self.compare(state, *self.embed(query))
+
+    def compare(self, state: State, frames: Tensor, lengths: Tensor) -> Output:
+        """Scores (B, C) of queries that ``embed`` gave."""
         similarity = self.similarity(frames, lengths, state["takes"], state["lengths"])
         return Output(self.log_scale.exp() * prototype_scores(similarity, state["labels"], state["within"]))
 
