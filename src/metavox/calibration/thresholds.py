@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .contracts import Calibration, Decision, Enrollable, Episode, InputError, Output, State
+from ..contracts import Calibration, Decision, Enrollable, Episode, InputError, Output, State
 
 _REFERENCE_WEIGHT = 10.0
 """The model's own scores count as much as this many enrolled takes, on either side."""
