@@ -1,4 +1,4 @@
-"""The beta and Student's t distributions against SciPy and closed forms."""
+"""Beta, gamma and Student's t distributions against SciPy and closed forms."""
 
 import math
 
@@ -8,8 +8,11 @@ from scipy import special, stats
 
 from metavox.contracts import InputError
 from metavox.distributions import (
+    beta_quantile,
     bisect,
+    gamma_quantile,
     regularized_incomplete_beta,
+    regularized_incomplete_gamma,
     student_t_quantile,
     student_t_two_tails,
 )
@@ -31,6 +34,28 @@ def test_incomplete_beta_closed_forms_and_symmetry() -> None:
         assert math.isclose(
             regularized_incomplete_beta(2.5, 4, x) + regularized_incomplete_beta(4, 2.5, 1 - x), 1, rel_tol=1e-13
         )
+
+
+def test_incomplete_gamma_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(1)
+    for a in np.exp(rng.uniform(np.log(0.05), np.log(20_000), 200)):
+        for x in (a / 3, a * 0.99, a, a + 1, a + 3 * math.sqrt(a), 2 * a, rng.exponential(a)):
+            expected = special.gammainc(a, x)
+            assert math.isclose(regularized_incomplete_gamma(a, x), expected, rel_tol=1e-9, abs_tol=1e-13)
+    for x in (-1.0, 0.0, 1e-9, 0.7, 30.0):
+        assert regularized_incomplete_gamma(1, x) == pytest.approx(1 - math.exp(-max(x, 0.0)), rel=1e-7)
+
+
+def test_beta_and_gamma_quantiles_agree_with_scipy() -> None:
+    """Whole numbers of events and parts of them, as a design effect gives."""
+    for probability in (0.05, 0.5, 0.9, 0.95, 0.999):
+        for alarms, n in ((0, 1), (0, 400), (3, 59), (37, 1_000), (2.5, 61.7), (990, 1_000), (4_000, 90_000)):
+            expected = stats.beta.ppf(probability, alarms + 1, n - alarms)
+            assert beta_quantile(probability, alarms + 1, n - alarms) == pytest.approx(expected, rel=1e-9)
+            expected = stats.gamma.ppf(probability, alarms + 1)
+            assert gamma_quantile(probability, alarms + 1) == pytest.approx(expected, rel=1e-9)
+    assert beta_quantile(0.95, 8, 0) == 1
+    assert gamma_quantile(0.95, 1) == pytest.approx(-math.log(0.05))
 
 
 @pytest.mark.parametrize("probability", [0.6, 0.9, 0.975, 0.995, 0.9999])

@@ -285,6 +285,10 @@ class Promise:
     """Duration of the recordings that they were found in."""
     negatives: str
     """Where they come from: ``model`` for those that come with it, or what the user named."""
+    n_recordings: int = 0
+    """Recordings that they are from; 0 where nobody said, and each then stands for itself."""
+    design_effect: float = 1.0
+    """So many of them tell as much as one that is independent, as alarms of one recording come together."""
 
 
 @dataclass(frozen=True, slots=True)
