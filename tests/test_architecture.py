@@ -17,7 +17,8 @@ FLOORS = [
     ["audio", "features", "augment", "text"],
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
-    ["checkpoint", "interruption", "training_log", "transcription", "runtime", "evaluation", "training"],
+    ["checkpoint", "profiles", "interruption", "training_log", "transcription", "runtime", "evaluation"],
+    ["provenance", "background", "training"],
     ["benchmarking", "comparing", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

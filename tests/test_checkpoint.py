@@ -1,4 +1,4 @@
-"""Models and profiles on disk: what was saved comes back, and what is damaged is told in one sentence."""
+"""Models on disk: what was saved comes back, and what is damaged is told in one sentence."""
 
 import json
 import os
@@ -16,17 +16,15 @@ from metavox.checkpoint import (
     build,
     fingerprint,
     load_model,
-    load_profile,
-    model_of_profile,
+    place_of,
     read_tensors,
     rehead,
     save_model,
-    save_profile,
     write_json,
     write_tensors,
 )
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Batch, Calibration, FrontEnd, InputError, Profile
+from metavox.contracts import Batch, FrontEnd, InputError
 
 SMALL = ModelConfig(
     front_end=FrontEnd(n_mels=20, n_frames=24, normalize=False),
@@ -210,6 +208,22 @@ def test_no_model_there_names_what_could_be_given(source: str, tmp_path: Path, m
     assert "nearest_mean, dtw, scratch" in text
 
 
+def test_a_bundled_name_is_a_folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = tmp_path / "bundled"
+    shutil.copytree(model, shelf / "small")
+    assert place_of("metavox/small", shelf) == shelf / "small"
+    assert place_of(model, shelf) == model
+    monkeypatch.setattr(checkpoint, "BUNDLED", shelf)
+    found = load_model("metavox/small")
+    assert (found.name, found.folder, found.hash) == ("metavox/small", shelf / "small", load_model(model).hash)
+    for name in ("metavox/large", "metavox/small/..", "metavox/../exp"):
+        assert said(lambda name=name: load_model(name)) == f"{name} is no bundled model; there are metavox/small."
+
+
+def test_a_recogniser_of_speech_tells_no_words_apart() -> None:
+    assert "transcribes and tells no words apart" in said(lambda: load_model("metavox/asr-small"))
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -277,156 +291,6 @@ def test_a_model_that_nobody_knows_anything_about_can_be_used(model: Path) -> No
     assert load_model(model).about == {}
 
 
-# --------------------------------------------------------------------------------------------------------- profiles
-
-
-def profile(seed: int = 0, model_hash: str = "0" * 64) -> Profile:
-    generator = torch.Generator().manual_seed(seed)
-    state = {"takes": torch.randn(4, 3, 2, generator=generator), "labels": torch.tensor([0, 0, 1, 1])}
-    return Profile(state, ("licht an", "灯"), Calibration(1.25, 4, 3, "both"), FrontEnd(n_mels=20), model_hash, "1.0")
-
-
-def test_a_profile_comes_back_as_it_was(tmp_path: Path) -> None:
-    saved = profile()
-    save_profile(tmp_path / "p", saved, model=None, extra={"takes": {"灯": 2}})
-    found, document = load_profile(tmp_path / "p")
-    assert document["takes"] == {"灯": 2}
-    assert (found.labels, found.calibration, found.front_end) == (saved.labels, saved.calibration, saved.front_end)
-    assert (found.model_hash, found.version) == (saved.model_hash, saved.version)
-    assert found.state.keys() == saved.state.keys()
-    assert all(torch.equal(found.state[name], saved.state[name]) for name in saved.state)
-    assert [path.name for path in tmp_path.iterdir()] == ["p"]
-
-
-def test_a_profile_replaces_an_older_one_and_nothing_else(tmp_path: Path) -> None:
-    save_profile(tmp_path / "p", profile(0), model=None)
-    (tmp_path / "p" / "stray.txt").write_text("of the old one")
-    save_profile(tmp_path / "p", profile(1), model=None)
-    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(1).state["takes"])
-    assert sorted(sounds.files_below(tmp_path)) == ["p/profile.json", "p/state.safetensors"]
-    other = tmp_path / "photos"
-    other.mkdir()
-    (other / "me.jpg").write_text("me")
-    file = tmp_path / "file"
-    file.write_text("mine")
-    for taken in (other, file):
-        assert "exists and is no profile" in said(lambda taken=taken: save_profile(taken, profile(), model=None))
-    assert (other / "me.jpg").read_text() == "me"
-    assert file.read_text() == "mine"
-
-
-def test_a_profile_can_be_saved_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Into the current folder, and through a link."""
-    save_profile(tmp_path / "p", profile(0), model=None)
-    monkeypatch.chdir(tmp_path / "p")
-    save_profile(Path("."), profile(1), model=None)
-    monkeypatch.chdir(tmp_path)
-    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(1).state["takes"])
-    (tmp_path / "link").symlink_to(tmp_path / "p")
-    save_profile(tmp_path / "link", profile(2), model=None)
-    assert torch.equal(load_profile(tmp_path / "p")[0].state["takes"], profile(2).state["takes"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "p"]
-
-
-PROFILE_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "state cut": (lambda f: cut(f / "state.safetensors"), "damaged or truncated"),
-    "state gone": (lambda f: (f / "state.safetensors").unlink(), "is missing"),
-    "document cut": (lambda f: cut(f / "profile.json"), "damaged or truncated"),
-    "document a list": (lambda f: (f / "profile.json").write_text("[]"), "not written by Metavox"),
-    "document of others": (lambda f: (f / "profile.json").write_text('{"a": 1}'), "not written by Metavox"),
-    "another format": (lambda f: edited(f / "profile.json", format=99), "has format 99"),
-    "no labels": (lambda f: edited(f / "profile.json", labels=KeyError), "labels"),
-    "labels a number": (lambda f: edited(f / "profile.json", labels=3), "labels"),
-    "labels of numbers": (lambda f: edited(f / "profile.json", labels=[1, 2]), "labels"),
-    "labels empty": (lambda f: edited(f / "profile.json", labels=[]), "labels"),
-    "no calibration": (lambda f: edited(f / "profile.json", calibration=KeyError), "calibration"),
-    "calibration a list": (lambda f: edited(f / "profile.json", calibration=[1]), "calibration"),
-    "no threshold": (lambda f: edited(f / "profile.json", calibration__threshold=KeyError), "threshold"),
-    "threshold a word": (lambda f: edited(f / "profile.json", calibration__threshold="high"), "threshold"),
-    "threshold NaN": (lambda f: edited(f / "profile.json", calibration__threshold=float("nan")), "threshold"),
-    "threshold infinite": (lambda f: edited(f / "profile.json", calibration__threshold=float("inf")), "threshold"),
-    "front end odd": (lambda f: edited(f / "profile.json", front_end__n_mels=1), "n_mels"),
-    "hash a number": (lambda f: edited(f / "profile.json", model_hash=5), "model_hash"),
-    "place a number": (lambda f: edited(f / "profile.json", model=5), "model"),
-}
-
-
-@pytest.mark.parametrize("name", PROFILE_DAMAGE)
-def test_a_damaged_profile_is_refused(tmp_path: Path, name: str) -> None:
-    damage, expected = PROFILE_DAMAGE[name]
-    save_profile(tmp_path / "p", profile(), model=None)
-    damage(tmp_path / "p")
-    text = said(lambda: load_profile(tmp_path / "p"))
-    assert expected in text
-    assert "again" in text or "name a profile" in text
-
-
-def test_no_profile_there_names_the_verb(tmp_path: Path) -> None:
-    assert "make one with `metavox enroll`" in said(lambda: load_profile(tmp_path / "nowhere"))
-
-
-# ------------------------------------------------------------------------------------------- a profile and its model
-
-
-@pytest.fixture
-def pair(tmp_path: Path, model: Path) -> Path:
-    """A model and a profile made with it, side by side in one folder."""
-    save_profile(tmp_path / "exp" / "house", profile(model_hash=load_model(model).hash), model=model)
-    return tmp_path / "exp"
-
-
-def found_model(folder: Path, named: Path | None = None) -> Path | None:
-    _, document = load_profile(folder)
-    return model_of_profile(folder, document, named).folder
-
-
-def test_a_profile_finds_its_model(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found_model(pair / "house") == pair / "model"
-    monkeypatch.chdir(pair / "house")
-    assert found_model(Path(".")) == pair / "model"
-
-
-def test_a_profile_moves_with_its_model(pair: Path, tmp_path: Path) -> None:
-    shutil.move(pair, tmp_path / "elsewhere")
-    place = found_model(tmp_path / "elsewhere" / "house")
-    assert place is not None
-    assert place.resolve() == (tmp_path / "elsewhere" / "model").resolve()
-
-
-def test_a_moved_profile_takes_the_model_that_moved_with_it_where_another_took_its_place(
-    pair: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(pair, tmp_path / "copy")
-    save_model(pair / "model", build(SMALL, seed=2), SMALL, {})  # trained anew in the old place
-    place = found_model(tmp_path / "copy" / "house")
-    assert place is not None
-    assert place.resolve() == (tmp_path / "copy" / "model").resolve()
-
-
-def test_a_model_that_is_gone_can_be_named(pair: Path, tmp_path: Path) -> None:
-    shutil.move(pair / "model", tmp_path / "far")
-    text = said(lambda: found_model(pair / "house"))
-    assert str(pair / "model") in text
-    assert "--model" in text
-    assert found_model(pair / "house", tmp_path / "far") == tmp_path / "far"
-    assert "--model" in said(lambda: found_model(pair / "house", tmp_path / "nowhere"))
-
-
-def test_another_model_is_refused(pair: Path, tmp_path: Path) -> None:
-    save_model(tmp_path / "other", build(SMALL, seed=2), SMALL, {})
-    for named in (tmp_path / "other", None):
-        if named is None:
-            save_model(pair / "model", build(SMALL, seed=2), SMALL, {})
-        text = said(lambda named=named: found_model(pair / "house", named))
-        assert "was made with model" in text
-        assert "--model or enrol again" in text
-
-
-def test_a_damaged_model_of_a_profile_is_told_as_such(pair: Path) -> None:
-    cut(pair / "model" / "model.safetensors")
-    assert "damaged or truncated" in said(lambda: found_model(pair / "house"))
-
-
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
@@ -451,26 +315,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     with pytest.raises(type(fault)):
         write(2)
     assert sounds.files_below(tmp_path) == {"file": before}
-
-
-@pytest.mark.parametrize("at", ["state.safetensors", "profile.json", "rename"])
-def test_a_profile_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
-    save_profile(tmp_path / "p", profile(0), model=None)
-    before = sounds.files_below(tmp_path)
-
-    def full(*args: Any, **options: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    if at == "rename":
-        rename = Path.rename
-        monkeypatch.setattr(Path, "rename", lambda self, to: full() if ".tmp" in self.name else rename(self, to))
-    else:
-        monkeypatch.setattr(checkpoint, "write_tensors" if at == "state.safetensors" else "write_json", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_profile(tmp_path / "p", profile(1), model=None)
-    assert sounds.files_below(tmp_path) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,7 +1,6 @@
-"""Models and profiles on disk: safetensors and JSON, never pickle. Written beside and renamed, read with every check.
+"""Models on disk: safetensors and JSON, never pickle. Written beside and renamed, read with every check.
 
 A model folder: ``model.safetensors``, ``config.json`` (how to build it, version, hash, provenance) and a README.
-A profile folder: ``state.safetensors``, ``profile.json``.
 """
 
 import hashlib
@@ -21,12 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .config import LearnerConfig, ModelConfig, validated
-from .contracts import Calibration, FrontEnd, InputError, Profile, State, as_row
+from .contracts import InputError, State
 from .learners.preset import named, resolved
 from .learners.presets import BASELINES, LEARNERS, served_with
 from .nets.encoders import ENCODERS
 
 FORMAT = 1
+NEGATIVES = "negatives.safetensors"
+"""In a model's folder, where it brings sounds that are no command (see ``background``)."""
+BUNDLED = Path(__file__).parent / "bundled"
+"""Where the models are that come with Metavox."""
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -93,8 +96,25 @@ def save_model(folder: Path, learner: nn.Module, config: ModelConfig, about: Map
     write_json(folder / "config.json", document)
 
 
+def place_of(source: str | Path, bundled: Path = BUNDLED) -> Path:
+    """The folder that a source means: that of a bundled name (``metavox/asr-small``), or the path itself.
+
+    Raises:
+        InputError: a bundled name that there is not.
+    """
+    name = str(source)
+    if not name.startswith("metavox/") or os.path.exists(name):
+        return Path(source)
+    folder = bundled / name.removeprefix("metavox/")
+    if "/" in name.removeprefix("metavox/") or not folder.is_dir():
+        there = ", ".join(f"metavox/{path.name}" for path in sorted(bundled.glob("*")) if path.is_dir())
+        raise InputError(f"{name} is no bundled model; there are {there or 'none'}.")
+    return folder
+
+
 def load_model(source: str | Path) -> Model:
-    """Read a model folder, or build a baseline by its name (``nearest_mean``, ``dtw``, ``scratch``).
+    """Read a bundled model (``metavox/commands-small``) or a model folder, or build a baseline by its name
+    (``nearest_mean``, ``dtw``, ``scratch``).
 
     Raises:
         InputError: no model there; a file that is truncated, of another version or of another encoder.
@@ -103,13 +123,15 @@ def load_model(source: str | Path) -> Model:
         config = BASELINES[str(source)]
         learner = build(config)
         return Model(learner, config, str(source), fingerprint(learner, config), {})
-    folder = Path(source)
+    folder = place_of(source, BUNDLED)
     if not os.path.isfile(folder / "config.json"):
         raise InputError(
             f"{source} holds no model (no config.json); name a folder that `metavox train` wrote, or a baseline: "
             f"{', '.join(BASELINES)}."
         )
     document = read_document(folder / "config.json", "model")
+    if document.get("kind") == "recogniser":
+        raise InputError(f"{source} transcribes and tells no words apart; name a model of words.")
     config = validated(ModelConfig, document.get("model"), f"{folder / 'config.json'}")
     if (
         "head" not in config.learner.model_fields_set
@@ -125,7 +147,8 @@ def load_model(source: str | Path) -> Model:
             f"{folder} is not as it was saved: its weights and configuration hash to {actual[:12]} and config.json "
             f"says {str(document.get('hash'))[:12]}; restore both files from the same training."
         )
-    return Model(learner.eval(), config, folder.resolve().name, actual, about, folder)
+    name = str(source) if folder != Path(source) else folder.resolve().name
+    return Model(learner.eval(), config, name, actual, about, folder)
 
 
 def rehead(model: Model, learner: LearnerConfig) -> Model:
@@ -184,110 +207,6 @@ def _load_weights(learner: nn.Module, path: Path) -> None:
             f"and should be {wanted.get(odd, 'absent')}; restore both files from the same training."
         )
     learner.load_state_dict(tensors)
-
-
-# --------------------------------------------------------------------------------------------------------- profiles
-
-
-def save_profile(folder: Path, profile: Profile, *, model: Path | None, extra: Mapping[str, Any] | None = None) -> None:
-    """Write a profile folder beside and rename it, replacing an older profile in one move.
-
-    Raises:
-        InputError: ``folder`` exists and is no profile.
-    """
-
-    def write(beside: Path) -> None:
-        write_tensors(beside / "state.safetensors", profile.state)
-        document = {
-            "format": FORMAT,
-            "library": "metavox",
-            "version": profile.version,
-            "labels": list(profile.labels),
-            "calibration": as_row(profile.calibration),
-            "front_end": profile.front_end.model_dump(mode="json"),
-            "model_hash": profile.model_hash,
-            "model": None if model is None else str(model.resolve()),
-            "model_relative": None if model is None else os.path.relpath(model.resolve(), os.path.realpath(folder)),
-            **(extra or {}),
-        }
-        write_json(beside / "profile.json", document)
-
-    put_folder(folder, "profile.json", write, "profile")
-
-
-class _ThresholdDocument(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    threshold: float
-    n_target: int = Field(ge=0)
-    n_nontarget: int = Field(ge=0)
-    source: str
-
-
-class _ProfileDocument(BaseModel):
-    """What is relied on in ``profile.json``; other keys are for people."""
-
-    labels: tuple[str, ...] = Field(min_length=1)
-    calibration: _ThresholdDocument
-    front_end: FrontEnd
-    model_hash: str
-    version: str
-    model: str | None = None
-    model_relative: str | None = None
-    model_name: str = ""
-
-
-def load_profile(folder: Path) -> tuple[Profile, dict[str, Any]]:
-    """Read a profile and its document (where its model was, how many takes).
-
-    Raises:
-        InputError: no profile there, or one that is damaged or of another format.
-    """
-    if not os.path.isfile(folder / "profile.json"):
-        raise InputError(f"{folder} holds no profile (no profile.json); make one with `metavox enroll`.")
-    document = read_document(folder / "profile.json", "profile")
-    try:
-        found = validated(_ProfileDocument, document, str(folder / "profile.json"))
-    except InputError as err:
-        raise InputError(f"{str(err).rstrip('.')}; enrol again with `metavox enroll`.") from None
-    state = read_tensors(folder / "state.safetensors")
-    calibration = Calibration(**found.calibration.model_dump())
-    profile = Profile(state, found.labels, calibration, found.front_end, found.model_hash, found.version)
-    return profile, {**document, **found.model_dump(include={"model", "model_relative", "model_name"})}
-
-
-def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | None = None) -> Model:
-    """The base model that a profile was made with: named, where it was, or where it lies relative to the profile.
-
-    Raises:
-        InputError: the model is gone, or is another one than the profile's.
-    """
-    if model is not None:
-        places = [model]
-    else:
-        places = [Path(document["model"])] if document.get("model") else []
-        places += [folder.resolve() / document["model_relative"]] if document.get("model_relative") else []
-    faults: list[str] = []
-    for place in places:
-        if not os.path.isfile(place / "config.json"):
-            continue
-        try:
-            found = load_model(place)
-        except InputError as err:
-            faults.append(str(err))
-            continue
-        if found.hash == document["model_hash"]:
-            return found
-        faults.append(
-            f"Profile {folder} was made with model {document['model_hash'][:12]} and {place} is {found.hash[:12]}; "
-            "name the right one with --model or enrol again."
-        )
-    if faults:
-        raise InputError(faults[0])
-    raise InputError(
-        f"The model of profile {folder} is not at {places[0] if places else 'any known place'}; "
-        "name its folder with --model."
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------ files
@@ -364,17 +283,18 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read_document(path: Path, what: str) -> dict[str, Any]:
-    """The JSON that describes a ``what`` of this format; InputError where it is damaged or another's."""
+def read_document(path: Path, what: str, reads: int | None = FORMAT) -> dict[str, Any]:
+    """The JSON that describes a ``what`` of format ``reads`` (None: of any); InputError where it is damaged or
+    another's."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as err:
         raise InputError(f"{path} is damaged or truncated ({err}); restore it or make the {what} again.") from None
     if not isinstance(document, dict) or document.get("library") != "metavox":
         raise InputError(f"{path} was not written by Metavox; name a {what} that it wrote.")
-    if document.get("format") != FORMAT:
+    if reads is not None and document.get("format") != reads:
         raise InputError(
-            f"{path} has format {document.get('format')} and this version reads format {FORMAT}; "
+            f"{path} has format {document.get('format')} and this version reads format {reads}; "
             f"make the {what} again or install the version that wrote it ({document.get('version')})."
         )
     return document

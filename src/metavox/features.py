@@ -277,8 +277,8 @@ def _moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(x.dtype), (variance + VARIANCE_FLOOR).rsqrt().to(x.dtype)
 
 
-def prepare(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " 1"]]:
-    """The window of one clip as a batch of one: trim padding, log mel, bounds of speech, ``window``. The device path.
+def heard(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> Float[np.ndarray, "T F"]:
+    """Log mel frames of the stretch of a clip that holds speech: trim padding, log mel, bounds of speech.
 
     Raises:
         InputError: nothing but digital silence, or less sound than one analysis window.
@@ -291,4 +291,14 @@ def prepare(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> tuple[Float[T
             f"at least {front_end.window_ms / 1000:g} s are needed, record it again."
         )
     start, end = speech_bounds(values, front_end) if front_end.crop else (0, len(values))
-    return window(torch.from_numpy(values)[None], torch.tensor([start]), torch.tensor([end]), front_end)
+    return values[start:end]
+
+
+def prepare(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " 1"]]:
+    """The window of one clip as a batch of one: what is ``heard``, then ``window``. The device path.
+
+    Raises:
+        InputError: nothing but digital silence, or less sound than one analysis window.
+    """
+    values = torch.from_numpy(heard(wave, front_end))[None]
+    return window(values, torch.tensor([0]), torch.tensor([values.shape[1]]), front_end)

@@ -2,95 +2,178 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
-from ..calibration import calibrate, decide, enrolment_scores
-from ..checkpoint import Model, load_model, load_profile, model_of_profile, save_profile
-from ..contracts import Batch, Calibration, Decision, Enrollable, InputError, Profile, State
-from .takes import Clip, take_batch
+from ..calibration import Probabilities, decide
+from ..calibration.probabilities import probabilities
+from ..checkpoint import Model, load_model
+from ..contracts import Calibration, Decision, InputError, Output, Profile, State
+from ..profiles import Revision, Take, load_profile, save_profile
+from ..profiles.contents import N_EARLIER
+from .enrolment import (
+    as_options,
+    base_of,
+    heard_by,
+    judged,
+    kept_takes,
+    require_enrollable,
+    require_few,
+    require_fit,
+    scores_of,
+    state_of,
+    word_of,
+)
+from .enrolment import nearest_reference as nearest_reference
+from .estimator import Estimator
+from .negatives import Negatives, Places, chosen
+from .takes import Clip
+
+DEFAULT = "metavox/commands-small"
+"""The model that comes with Metavox."""
 
 
-class CommandRecognizer:
+class CommandRecognizer(Estimator):
     """Few-shot command words, in the manner of scikit-learn.
 
-    >>> house = CommandRecognizer.from_pretrained("exp/commands").fit(clips, words)   # doctest: +SKIP
-    >>> house.predict(["kitchen.wav"])                                                # doctest: +SKIP
+    >>> house = CommandRecognizer().fit(clips, words)   # doctest: +SKIP
+    >>> house.predict(["kitchen.wav"])                  # doctest: +SKIP
     ['lights on']
 
     ``fit`` takes one take a word or more and returns self; ``predict`` gives a word or None, a refusal. A learned
-    profile holds embeddings and no audio.
+    profile holds embeddings and log mel frames, and no audio unless it is asked for. Every verb that changes what is
+    enrolled (``fit``, ``add``, ``remove``, ``rename``, ``recalibrate``) either succeeds or changes nothing, and can be
+    undone.
+
+    It is a classifier of scikit-learn on lists of clips: ``clone``, ``cross_val_score``, ``GridSearchCV`` and the last
+    step of a ``Pipeline`` work, with ``score`` counting a refusal as wrong.
 
     Attributes:
         labels_: words in the order of the scores.
-        calibration_: the refusal threshold and what it rests on.
+        classes_: the same words sorted, in the order of the columns of ``predict_proba``.
+        calibration_: the refusal threshold, what it rests on and what it promises.
+        expected_refusals_: share of the takes whose word would not have been heard, had they not been enrolled; None
+            where no word has two takes. It is what the promise costs.
         state_: adapted values.
+        takes_: what is kept of each take.
+        revision_: counts the changes.
+        model_: the base model.
     """
+
+    PARAMETERS = ("model", "target", "per_hour", "confidence", "negatives", "keep_audio")
 
     labels_: tuple[str, ...]
     calibration_: Calibration
+    expected_refusals_: float | None
     state_: State
+    takes_: tuple[Take, ...]
+    revision_: int
+    model_: Model
+    _revision: Revision
+    _earlier: tuple[Revision, ...] = ()
+    _given_numbers: bool = False
 
-    def __init__(self, model: Model) -> None:
-        if not isinstance(model.learner, Enrollable) or model.learner.adapts_body or model.learner.fixed_ways:
-            raise InputError(
-                f"Model {model.name} learns by {model.config.learner.name}, whose state is as large as the model or "
-                "cannot gain a word; enrol with a model trained with model.learner.name=prototypes."
-            )
-        self.model = model
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, *, model: str | Path | None = None) -> "CommandRecognizer":
-        """Open a model folder, or a profile folder that ``save_pretrained`` wrote (then ``predict`` works at once).
+    def __init__(
+        self,
+        model: str | Path | Model = DEFAULT,
+        *,
+        target: float | None = 0.05,
+        per_hour: bool = False,
+        confidence: float = 0.95,
+        negatives: Places | Negatives | None = None,
+        keep_audio: bool = False,
+    ) -> None:
+        """Nothing is opened before ``fit``.
 
         Args:
-            source: a folder, or the name of an untrained baseline (``dtw``).
+            model: a bundled name, a folder, the name of an untrained baseline (``dtw``), or a loaded model.
+            target: the share of sounds that are no command, or with ``per_hour`` their number in an hour, that may be
+                taken for one at most. None asks for the threshold where refusals and acceptances err equally.
+            confidence: how sure that is to hold.
+            negatives: recordings that hold no command, which the threshold is set on: folders, files or
+                ``negatives_in`` of them. Without, those that come with the model.
+            keep_audio: keep the recordings in the profile.
+        """
+        self.model = model
+        self.target = target
+        self.per_hour = per_hour
+        self.confidence = confidence
+        self.negatives = negatives
+        self.keep_audio = keep_audio
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, model: str | Path | None = None, **options: Any
+    ) -> "CommandRecognizer":
+        """Open a model, or a profile folder that ``save_pretrained`` wrote (then ``predict`` works at once).
+
+        Args:
+            source: a folder, a bundled name, or the name of an untrained baseline (``dtw``).
             model: where the base model of a profile is now, if it moved.
+            options: other parameters than those the profile was made with; they count from the next change on.
 
         Raises:
             InputError: neither a model nor a profile, or a profile of another model.
         """
         folder = Path(source)
         if not os.path.isfile(folder / "profile.json"):
-            return cls(load_model(source))
-        profile, document = load_profile(folder)
-        if document["model"] is None and model is None:
-            base = load_model(document["model_name"])
-            if base.hash != profile.model_hash:
-                raise InputError(f"Profile {folder} was made with another {base.name}; enrol again.")
-        else:
-            base = model_of_profile(folder, document, Path(model) if model else None)
-        recognizer = cls(base)
-        _require_fit(base, profile, folder)
-        recognizer.labels_, recognizer.state_ = profile.labels, profile.state
-        recognizer.calibration_ = profile.calibration
+            recognizer = cls(source, **options)
+            recognizer._open()
+            return recognizer
+        saved = load_profile(folder)
+        base = base_of(folder, saved, Path(model) if model else None)
+        require_fit(base, saved.profile.state, saved.profile.labels, saved.revision.takes, folder)
+        recognizer = cls(base, **{**saved.document["options"], **options})
+        recognizer._open()
+        recognizer._set(base, replace(saved.revision, state=saved.profile.state), saved.earlier)
         return recognizer
 
-    def fit(self, clips: Sequence[Clip], words: Sequence[str]) -> "CommandRecognizer":
+    # ------------------------------------------------------------------------------------------------------- enrolment
+
+    def fit(
+        self, clips: Sequence[Clip], words: Sequence[Any], *, synthetic: Sequence[bool] | None = None
+    ) -> "CommandRecognizer":
         """Enrol words from their takes (paths, or arrays with a rate); what was enrolled before is forgotten.
 
+        ``synthetic`` marks takes that nobody spoke. Words are text; a classifier's numbers will do too.
+
         Raises:
-            InputError: no take, a word for every clip missing, or takes that cannot be used.
+            InputError: no take, a word for every clip missing, takes that cannot be used, or a target that the
+                negatives cannot support.
         """
         if len(clips) != len(words):
             raise InputError(f"{len(clips)} clips were given with {len(words)} words; give one word for each clip.")
-        if not clips:
+        if len(clips) == 0:
             raise InputError("No take was given; record at least one take of a word.")
-        labels = tuple(dict.fromkeys(words))
-        self._learn(clips, words, labels, None)
+        model = self._open()
+        names = [word_of(word) for word in words]
+        labels = tuple(dict.fromkeys(names))
+        require_few(len(clips), len(labels))
+        front_end = model.config.front_end
+        takes = kept_takes(clips, names, front_end, keep_audio=self.keep_audio, synthetic=synthetic)
+        self._learn(model, takes, labels, "fit")
+        self._given_numbers = not any(isinstance(word, str) for word in words)
         return self
 
-    def add(self, word: str, clips: Sequence[Clip]) -> "CommandRecognizer":
+    def add(self, word: str, clips: Sequence[Clip], *, synthetic: bool = False) -> "CommandRecognizer":
         """Enrol one more word, or more takes of a known one. The other words' recordings are not needed."""
         self._require_fitted()
-        if not clips:
-            raise InputError(f"No take of {word!r} was given; record at least one.")
-        labels = self.labels_ if word in self.labels_ else (*self.labels_, word)
-        self._learn(clips, [word] * len(clips), labels, self.state_)
+        name = word_of(word)
+        if len(clips) == 0:
+            raise InputError(f"No take of {name!r} was given; record at least one.")
+        labels = self.labels_ if name in self.labels_ else (*self.labels_, name)
+        require_few(len(self.takes_) + len(clips), len(labels))
+        marks = [synthetic] * len(clips)
+        front_end = self.model_.config.front_end
+        more = kept_takes(clips, [name] * len(clips), front_end, keep_audio=self.keep_audio, synthetic=marks)
+        self._learn(self.model_, (*self.takes_, *more), labels, f"add {name}")
         return self
 
     def remove(self, word: str) -> "CommandRecognizer":
@@ -99,88 +182,206 @@ class CommandRecognizer:
         Raises:
             InputError: the word is not enrolled, or is the only one.
         """
-        self._require_fitted()
-        if word not in self.labels_:
-            raise InputError(f"{word!r} is not enrolled; enrolled are {', '.join(self.labels_)}.")
+        name = self._enrolled(word)
         if len(self.labels_) == 1:
-            raise InputError(f"{word!r} is the only enrolled word; delete the profile instead.")
-        state = self.model.learner.without(self.state_, self.labels_.index(word))
-        labels = tuple(label for label in self.labels_ if label != word)
-        self._keep(state, labels)
+            raise InputError(f"{name!r} is the only enrolled word; delete the profile instead.")
+        labels = tuple(label for label in self.labels_ if label != name)
+        self._learn(self.model_, tuple(take for take in self.takes_ if take.word != name), labels, f"remove {name}")
         return self
+
+    def rename(self, old: str, new: str) -> "CommandRecognizer":
+        """Call a word otherwise; scores and threshold stay.
+
+        Raises:
+            InputError: the word is not enrolled, or the new name is already another's.
+        """
+        before, after = self._enrolled(old), word_of(new)
+        if after in self.labels_:
+            raise InputError(f"{after!r} is already enrolled; remove it first, or choose another name.")
+        labels = tuple(after if label == before else label for label in self.labels_)
+        takes = tuple(replace(take, word=after) if take.word == before else take for take in self.takes_)
+        now = replace(self._revision, change=f"rename {before} to {after}", labels=labels, takes=takes)
+        self._keep(self.model_, now)
+        return self
+
+    def recalibrate(self) -> "CommandRecognizer":
+        """Set the threshold anew, after ``set_params`` changed what it should promise.
+
+        Raises:
+            InputError: a target that the negatives cannot support.
+        """
+        self._require_fitted()
+        self._learn(self.model_, self.takes_, self.labels_, "recalibrate", self.state_)
+        return self
+
+    def undo(self) -> "CommandRecognizer":
+        """Go back to what was enrolled before the last change; up to ten are remembered, and saved.
+
+        Raises:
+            InputError: nothing is left to undo.
+        """
+        self._require_fitted()
+        if not self._earlier:
+            raise InputError(f"Revision {self.revision_} is the first that is remembered; there is nothing to undo.")
+        *earlier, last = self._earlier
+        if last.state is None:
+            last = replace(last, state=state_of(self.model_, last.takes, last.labels))
+        self._set(self.model_, last, tuple(earlier))
+        return self
+
+    def with_model(self, model: str | Path | Model) -> "CommandRecognizer":
+        """The same takes behind another model: a new recogniser, which cannot be undone to the old one's.
+
+        Raises:
+            InputError: a model that hears otherwise, where the recordings were not kept.
+        """
+        self._require_fitted()
+        other = CommandRecognizer(**{**self.get_params(), "model": model})
+        base = other._open()
+        takes = heard_by(base, self.takes_, self.model_.config.front_end)
+        other._learn(base, takes, self.labels_, f"model {base.name}")
+        return other
+
+    # ----------------------------------------------------------------------------------------------------- recognition
 
     def decide(self, clips: Sequence[Clip]) -> list[Decision]:
         """Best word, its score, the threshold and all scores, for each clip."""
-        self._require_fitted()
-        if not clips:
-            return []
-        batch = take_batch(clips, [0] * len(clips), 1, self.model.config.front_end, strict=False)
-        with torch.no_grad():
-            output = self.model.learner.predict(self.state_, batch)
-        return decide(output, self.labels_, self.calibration_)
+        return decide(Output(self._scores(clips)), self.labels_, self.calibration_)
 
-    def predict(self, clips: Sequence[Clip]) -> list[str | None]:
+    def predict(self, clips: Sequence[Clip]) -> list[Any]:
         """The word of each clip, or None where nothing enrolled is near enough."""
-        return [decision.label for decision in self.decide(clips)]
+        labels = [decision.label for decision in self.decide(clips)]
+        return [int(label) if label is not None and self._in_numbers else label for label in labels]
+
+    def predict_proba(self, clips: Sequence[Clip], *, refusal: bool = False) -> Float[np.ndarray, "B C"]:
+        """Probabilities of the words, in the order of ``classes_``.
+
+        A row sums to at most 1. The rest is the probability that none of the words was said; with ``refusal`` it is a
+        last column. The most probable column is what ``predict`` says.
+
+        Raises:
+            InputError: nothing is known of how sure scores are: one take a word, and a model without held-out scores.
+        """
+        scores = self._scores(clips)
+        temperature = self._revision.temperature
+        if temperature is None:
+            raise InputError(
+                "No word has two takes, and probabilities need a take heard beside another of its word; record two "
+                "takes of a word, or use a trained model."
+            )
+        found = probabilities(scores, Probabilities(temperature, self.calibration_.threshold))
+        columns = [self.labels_.index(str(word)) for word in self.classes_]
+        return found[:, [*columns, -1]] if refusal else found[:, columns]
+
+    def score(self, clips: Sequence[Clip], words: Sequence[Any]) -> float:
+        """Share of the clips that are named rightly. A refusal is wrong, but right where the word is None."""
+        if len(clips) != len(words) or len(clips) == 0:
+            raise InputError(f"{len(clips)} clips were given with {len(words)} words; give one word for each clip.")
+        truth = [None if word is None else word_of(word) for word in words]
+        said = [decision.label for decision in self.decide(clips)]
+        return float(np.mean([one == other for one, other in zip(said, truth, strict=True)]))
+
+    def _scores(self, clips: Sequence[Clip]) -> Float[Tensor, "B C"]:
+        self._require_fitted()
+        return scores_of(self.model_, self.state_, len(self.labels_), clips)
+
+    # ------------------------------------------------------------------------------------------------ what is enrolled
 
     @property
     def n_takes_(self) -> dict[str, int]:
         """Takes of each enrolled word."""
         self._require_fitted()
-        counts = Counter(self.state_["labels"].tolist())
-        return {label: counts[i] for i, label in enumerate(self.labels_)}
+        counts = Counter(take.word for take in self.takes_)
+        return {label: counts[label] for label in self.labels_}
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Enrolled words, sorted; numbers where ``fit`` was given numbers."""
+        self._require_fitted()
+        return np.array(sorted(int(label) for label in self.labels_) if self._in_numbers else sorted(self.labels_))
 
     @property
     def profile_(self) -> Profile:
         """What a user saves."""
         self._require_fitted()
-        front_end = self.model.config.front_end
-        return Profile(self.state_, self.labels_, self.calibration_, front_end, self.model.hash, version("metavox"))
+        front_end = self.model_.config.front_end
+        return Profile(self.state_, self.labels_, self.calibration_, front_end, self.model_.hash, version("metavox"))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the profile: safetensors and JSON, kilobytes. The base model is named by path and hash."""
+    def save_pretrained(self, folder: str | Path, *, history: bool = True) -> None:
+        """Write the profile: safetensors and JSON, kilobytes. The base model is named by path and hash.
+
+        Without ``history`` earlier revisions, and the takes that only they hold, are left out.
+        """
         profile = self.profile_
-        extra = {"takes": self.n_takes_, "model_name": self.model.name}
-        save_profile(Path(folder), profile, model=self.model.folder, extra=extra)
+        revisions = [*(self._earlier if history else ()), self._revision]
+        if not self.keep_audio:
+            revisions = [one.without_audio() for one in revisions]
+        save_profile(
+            Path(folder),
+            profile,
+            model=None if self.model_.name.startswith("metavox/") else self.model_.folder,
+            now=revisions[-1],
+            earlier=revisions[:-1],
+            extra={"model_name": self.model_.name, "options": as_options(self.get_params())},
+        )
 
-    def _learn(self, clips: Sequence[Clip], words: Sequence[str], labels: tuple[str, ...], old: State | None) -> None:
-        where = {label: i for i, label in enumerate(labels)}
-        support = take_batch(clips, [where[word] for word in words], len(labels), self.model.config.front_end)
-        with torch.no_grad():
-            learner = self.model.learner
-            state = learner.adapt(support) if old is None else learner.extend(old, support)
-        self._keep(state, labels)
+    # -------------------------------------------------------------------------------------------------------- revisions
 
-    def _keep(self, state: State, labels: tuple[str, ...]) -> None:
-        """Set the threshold first, so that a failure leaves the recogniser as it was."""
-        target, nontarget = enrolment_scores(self.model.learner, state)
-        per_word = len(state["labels"]) / len(labels)
-        calibration = calibrate(target, nontarget, nearest_reference(self.model.about, per_word))
-        self.state_, self.labels_, self.calibration_ = state, labels, calibration
+    def _open(self) -> Model:
+        """The model of the parameters, opened once."""
+        given, base = getattr(self, "_opened", (None, None))
+        if base is None or given is not self.model:
+            base = self.model if isinstance(self.model, Model) else load_model(self.model)
+            require_enrollable(base)
+            self._opened = (self.model, base)
+        if not hasattr(self, "state_"):
+            self.model_ = base
+        return base
+
+    def _learn(
+        self, model: Model, takes: tuple[Take, ...], labels: tuple[str, ...], change: str, state: State | None = None
+    ) -> None:
+        """Make state and threshold first, so that a failure leaves the recogniser as it was."""
+        state = state_of(model, takes, labels) if state is None else state
+        found = judged(
+            model,
+            state,
+            len(labels),
+            None if self.target is None else chosen(self.negatives, model),
+            target=self.target,
+            per_hour=self.per_hour,
+            confidence=self.confidence,
+        )
+        refused, temperature = found.expected_refusals, found.temperature
+        self._keep(model, Revision(0, change, labels, found.calibration, takes, refused, temperature, state))
+
+    def _keep(self, model: Model, revision: Revision) -> None:
+        """Take the next revision; those before it are remembered where they belong to the same model."""
+        earlier: tuple[Revision, ...] = ()
+        number = 1
+        if hasattr(self, "state_"):
+            number = self.revision_ + 1
+            earlier = (*self._earlier, self._revision)[-N_EARLIER:] if model.hash == self.model_.hash else ()
+        self._set(model, replace(revision, number=number), earlier)
+
+    def _set(self, model: Model, revision: Revision, earlier: tuple[Revision, ...]) -> None:
+        assert revision.state is not None
+        self._revision, self._earlier = revision, earlier
+        self.model_, self.state_, self.labels_, self.takes_ = model, revision.state, revision.labels, revision.takes
+        self.calibration_, self.expected_refusals_ = revision.calibration, revision.expected_refusals
+        self.revision_ = revision.number
+
+    @property
+    def _in_numbers(self) -> bool:
+        return self._given_numbers and all(label.removeprefix("-").isdecimal() for label in self.labels_)
+
+    def _enrolled(self, word: Any) -> str:
+        self._require_fitted()
+        name = word_of(word)
+        if name not in self.labels_:
+            raise InputError(f"{name!r} is not enrolled; enrolled are {', '.join(self.labels_)}.")
+        return name
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "state_"):
             raise InputError("Nothing is enrolled yet; call fit with takes and their words first.")
-
-
-def _require_fit(base: Model, profile: Profile, folder: Path) -> None:
-    """Score one empty window, so that a state that is not of this model is told now and not at the first command."""
-    front_end = base.config.front_end
-    n_frames = front_end.n_frames or 8
-    silence = Batch(torch.zeros(1, n_frames, front_end.n_mels), torch.tensor([n_frames]), torch.tensor([0]), 1)
-    try:
-        with torch.no_grad():
-            shape = tuple(base.learner.predict(profile.state, silence).scores.shape)
-        fits = shape == (1, len(profile.labels)) and "labels" in profile.state
-    except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise InputError(f"{folder / 'state.safetensors'} does not fit its profile.json and model; enrol again.")
-
-
-def nearest_reference(about: Mapping[str, Any], n_takes: float) -> Mapping[str, Sequence[float]] | None:
-    """The model's held-out scores for the number of takes nearest to this enrolment's."""
-    reference = about.get("reference") or {}
-    if not reference:
-        return None
-    return reference[min(reference, key=lambda shots: abs(int(shots) - n_takes))]

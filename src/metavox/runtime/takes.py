@@ -1,19 +1,38 @@
 """Takes: recordings that a user hands over, checked before anything is learned from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from ..audio import check_take, from_array, read
 from ..contracts import Batch, FrontEnd, InputError
 from ..data.manifests import load_corpus
-from ..features import prepare
+from ..features import prepare, window
 
 Clip = str | Path | tuple[np.ndarray, int]
 """A path, or samples with their rate in Hz."""
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+def take_wave(clip: Clip, rate_hz: int) -> tuple[str, Float[np.ndarray, " S"]]:
+    """Samples of one clip, and what it is called in a message.
+
+    Raises:
+        InputError: an unreadable recording, or something that is none.
+    """
+    match clip:
+        case str() | Path():
+            return str(clip), read(clip, rate_hz)
+        case (np.ndarray() as samples, int() | np.integer() as from_hz):
+            return "The array", from_array(samples, int(from_hz), rate_hz)
+    raise InputError(f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither.")
 
 
 def take_window(clip: Clip, front_end: FrontEnd, *, strict: bool = True) -> tuple[Tensor, Tensor]:
@@ -25,15 +44,30 @@ def take_window(clip: Clip, front_end: FrontEnd, *, strict: bool = True) -> tupl
     Raises:
         InputError: an unreadable or unusable recording.
     """
-    match clip:
-        case str() | Path():
-            name, wave = str(clip), read(clip, front_end.rate_hz)
-        case (np.ndarray() as samples, int() | np.integer() as rate_hz):
-            name, wave = "The array", from_array(samples, int(rate_hz), front_end.rate_hz)
-        case _:
-            raise InputError(f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither.")
+    name, wave = take_wave(clip, front_end.rate_hz)
     check_take(wave, front_end.rate_hz, name, clipping=strict)
     return prepare(wave, front_end)
+
+
+def each_of(clips: Iterable[C], one: Callable[[C], R]) -> list[R]:
+    """What ``one`` gives for each clip.
+
+    Raises:
+        InputError: all unusable takes, in one message.
+    """
+    found: list[R] = []
+    faults: list[str] = []
+    for clip in clips:
+        try:
+            found.append(one(clip))
+        except InputError as err:
+            faults.append(str(err))
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    if faults:
+        listed = "; ".join(fault.removesuffix(".") for fault in faults)
+        raise InputError(f"{len(faults)} of {len(faults) + len(found)} takes cannot be used: {listed}.")
+    return found
 
 
 def take_batch(
@@ -44,21 +78,34 @@ def take_batch(
     Raises:
         InputError: all unusable takes, in one message.
     """
-    windows, faults = [], []
-    for clip in clips:
-        try:
-            windows.append(take_window(clip, front_end, strict=strict))
-        except InputError as err:
-            faults.append(str(err))
-    if faults:
-        if len(faults) == 1:
-            raise InputError(faults[0])
-        listed = "; ".join(fault.removesuffix(".") for fault in faults)
-        raise InputError(f"{len(faults)} of {len(clips)} takes cannot be used: {listed}.")
+    windows = each_of(clips, lambda clip: take_window(clip, front_end, strict=strict))
     longest = max(window.shape[1] for window, _ in windows)
-    padded = [torch.nn.functional.pad(window, (0, 0, 0, longest - window.shape[1])) for window, _ in windows]
+    padded = [functional.pad(window, (0, 0, 0, longest - window.shape[1])) for window, _ in windows]
     lengths = torch.cat([length for _, length in windows])
     return Batch(torch.cat(padded), lengths, torch.as_tensor(list(labels), dtype=torch.int64), n_classes)
+
+
+def batch_of(
+    heard: Sequence[Float[Tensor, "_ F"]], labels: Sequence[int], n_classes: int, front_end: FrontEnd
+) -> Batch:
+    """The same of what ``features.heard`` gave of several clips."""
+    lengths = torch.tensor([len(values) for values in heard])
+    longest = int(lengths.max())
+    padded = torch.stack([functional.pad(values.float(), (0, 0, 0, longest - len(values))) for values in heard])
+    windows, window_lengths = window(padded, torch.zeros_like(lengths), lengths, front_end)
+    return Batch(windows, window_lengths, torch.as_tensor(list(labels), dtype=torch.int64), n_classes)
+
+
+def alike_in_length(lengths: Sequence[int], at_most: int = 64) -> Iterator[list[int]]:
+    """Positions in parts of about equal length, so that little is padded and little is held at once."""
+    part: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if part and (len(part) == at_most or lengths[position] > 1.25 * lengths[part[0]]):
+            yield part
+            part = []
+        part.append(position)
+    if part:
+        yield part
 
 
 def takes_in(folder: Path) -> tuple[list[Path], list[str]]:

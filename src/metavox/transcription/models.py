@@ -21,7 +21,17 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ..augment.speech import lasting, played
-from ..checkpoint import FORMAT, put_folder, read_document, read_tensors, seeded, write_json, write_tensors
+from ..checkpoint import (
+    BUNDLED,
+    FORMAT,
+    place_of,
+    put_folder,
+    read_document,
+    read_tensors,
+    seeded,
+    write_json,
+    write_tensors,
+)
 from ..config import validated
 from ..config.transcription import RecogniserConfig
 from ..contracts import FrontEnd, InputError, State
@@ -33,7 +43,6 @@ from ..text.symbols import Symbols
 from .packing import packed, unpacked
 from .spelling import Ids, Search, Spelling, stored_texts, taken_texts
 
-BUNDLED = Path(__file__).parents[1] / "bundled"
 DEFAULT = "metavox/asr-small"
 """The recogniser that comes with Metavox."""
 
@@ -186,15 +195,7 @@ class _BaseDocument(BaseModel):
 
 
 def _place(source: str | Path) -> Path:
-    """The folder that a name means."""
-    name = str(source)
-    if name.startswith("metavox/") and not os.path.exists(name):
-        folder = BUNDLED / name.removeprefix("metavox/")
-        if "/" in name.removeprefix("metavox/") or not folder.is_dir():
-            there = ", ".join(f"metavox/{path.name}" for path in sorted(BUNDLED.glob("*")) if path.is_dir())
-            raise InputError(f"{name} is no bundled model; there are {there or 'none'}.")
-        return folder
-    return Path(source)
+    return place_of(source, BUNDLED)
 
 
 def _fit(net: Recogniser, tensors: Mapping[str, Tensor], path: Path) -> None:
