@@ -231,8 +231,18 @@ class Comparing(Enrollable, Protocol):
         """Frames and their lengths."""
         ...
 
-    def compare(self, state: State, frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]) -> Output:
-        """``predict`` of what ``embed`` gave."""
+    def commonness(self, frames: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """What is taken from all scores of an item, whatever is enrolled; worth keeping beside its frames."""
+        ...
+
+    def compare(
+        self,
+        state: State,
+        frames: Float[Tensor, "B T D"],
+        lengths: Int[Tensor, " B"],
+        commonness: Float[Tensor, " B"] | None = None,
+    ) -> Output:
+        """``predict`` of what ``embed`` gave. ``commonness`` is computed where it is not given."""
         ...
 
 

@@ -23,12 +23,11 @@ import yaml
 from torch import nn
 
 from .augment.spectral import change_features, jitter_bounds, mask_blocks
-from .calibration import reference_scores
-from .checkpoint import build, read_tensors, save_model, write_json, write_tensors, write_text
+from .background import furnish, wants_background
+from .checkpoint import NEGATIVES, build, read_tensors, save_model, write_json, write_tensors, write_text
 from .config import AugmentConfig, Experiment, ModelConfig, TrainConfig
-from .contracts import Batch, Draw, Enrollable, Episode, FrontEnd, Grads, InputError, Scheduled, Task, as_row
+from .contracts import Batch, Draw, Episode, FrontEnd, Grads, InputError, Scheduled, Task, as_row
 from .data.bank import Bank
-from .data.episodes import EpisodeSpec
 from .data.samplers import TaskSampler
 from .data.selection import Tasks
 from .engine.choice import Option
@@ -39,12 +38,12 @@ from .learners.presets import LEARNERS, has_base_classes, has_fixed_head
 from .learners.update import optimizer_of
 from .nets.encoders import FusedEncoder
 from .nets.precision import training_dtype as training_dtype
+from .provenance import as_episode, provenance
 from .tasks import TASKS
 from .training_log import TrainingLog
 
 MAX_SKIPPED = 20
 """Outer steps in a row whose gradient is not finite before training stops."""
-REFERENCE_SHOTS = (1, 3, 5)
 
 
 # ------------------------------------------------------------------------------------------------ 2. initialisation
@@ -164,7 +163,7 @@ def learn(
     finally:  # also after Ctrl-C and on an error: what was learned is kept, as a model that can be used
         learner.eval()
         _save(trainer, tasks.training, out)
-        save_model(out, learner, config, _about(experiment, tasks, trainer))
+        _keep(experiment, tasks, trainer, config, out)
         log.close()
     write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
     return learner
@@ -191,13 +190,6 @@ def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[E
         else:
             episodes.append(as_episode(tasks.bank, draw, front_end))
     return episodes
-
-
-def as_episode(bank: Bank, draw: Draw, front_end: FrontEnd) -> Episode:
-    """The windows of a draw."""
-    n = len(draw.classes)
-    support = bank.batch(draw.support, draw.support_labels, n, front_end)
-    return Episode(support, bank.batch(draw.query, draw.query_labels, n, front_end), draw)
 
 
 def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, change: AugmentConfig, seed: list[int]) -> Episode:
@@ -335,6 +327,23 @@ def _save(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
     write_tensors(out / "trainer.safetensors", tensors)
 
 
+def _keep(experiment: Experiment, tasks: Tasks, trainer: Trainer, config: ModelConfig, out: Path) -> None:
+    """Write the model; one that learned all that it should gets what its recipe wants beside the weights."""
+    about: dict[str, Any] = {}
+    known = {
+        "steps": trainer.step,
+        "skipped": trainer.skipped,
+        "cpu_s": round(trainer.cpu_s, 1),
+        "validation_accuracy": trainer.validation,
+    }
+    if trainer.step == experiment.train.steps and wants_background(experiment.data):
+        furnished = furnish(trainer.learner, config, experiment, tasks)
+        config, about = furnished.config, furnished.about
+        if furnished.negatives is not None:
+            write_tensors(out / NEGATIVES, furnished.negatives)
+    save_model(out, trainer.learner, config, {**provenance(experiment, tasks, trainer.learner, known), **about})
+
+
 def _restore(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
     if not (out / "trainer.safetensors").exists():
         return  # it was stopped before its first checkpoint
@@ -357,38 +366,3 @@ def _restore(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
         raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
     trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
     trainer.validation = None if math.isnan(validation) else validation
-
-
-def _about(experiment: Experiment, tasks: Tasks, trainer: Trainer) -> dict[str, Any]:
-    """Provenance: what it learned from, how long, how good on held-out classes, and scores to set thresholds with."""
-    left_out = set(experiment.data.leave_out_languages)
-    utterances = [utterance for utterance in tasks.bank.utterances if utterance.lang not in left_out]
-    about: dict[str, Any] = {
-        "corpora": sorted({utterance.corpus for utterance in utterances}),
-        "absent": list(tasks.absent),
-        "left_out": [*experiment.data.leave_out_corpora, *experiment.data.leave_out_languages],
-        "languages": sorted({utterance.lang for utterance in utterances if utterance.lang}),
-        "classes": tasks.training.n_classes,
-        "seed": experiment.train.seed,
-        "steps": trainer.step,
-        "skipped": trainer.skipped,
-        "cpu_s": round(trainer.cpu_s, 1),
-        "validation_accuracy": trainer.validation,
-    }
-    if isinstance(trainer.learner, Enrollable) and not trainer.learner.adapts_body:
-        enough = [
-            k
-            for k in REFERENCE_SHOTS
-            if any(len(g.eligible(EpisodeSpec(2, k, 1))) > 1 for g in tasks.validation.groups)
-        ]
-        about["reference"] = {str(k): _reference(experiment, tasks, trainer.learner, k) for k in enough}
-    return about
-
-
-def _reference(experiment: Experiment, tasks: Tasks, learner: Any, k_shot: int) -> dict[str, list[float]]:
-    held_out = tasks.validation
-    spec = EpisodeSpec(held_out.spec.n_way, k_shot, held_out.spec.n_query)
-    sampler = TaskSampler(held_out.groups, held_out.weights, spec, held_out.seed)
-    draws = [sampler.episode(1, i) for i in range(experiment.train.validation_episodes)]
-    front_end = experiment.model.front_end
-    return reference_scores(learner, [as_episode(tasks.bank, draw, front_end) for draw in draws])

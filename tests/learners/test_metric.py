@@ -126,3 +126,69 @@ def test_a_comparison_in_parts_is_the_same_comparison(match: str, monkeypatch: p
     assert (n_whole, n_parts) == ((1, 5) if match == "dtw" else (2, 11))
     torch.testing.assert_close(within_in_parts, within)
     torch.testing.assert_close(scores_in_parts, scores)
+
+
+# -------------------------------------------------------------------------------------------- what follows training
+
+
+def furnished(n_cohort: int = 30, **options: Any) -> Any:
+    """A learner with a cohort and a metric that is not the identity."""
+    learner = learner_of(match="dtw", **options)
+    generator = torch.Generator().manual_seed(9)
+    size = learner.encoder.dim
+    mixed = torch.eye(size) + 0.2 * torch.randn(size, size, generator=generator)
+    sounds = torch.nn.functional.normalize(torch.randn(n_cohort, 8, size, generator=generator), dim=-1)
+    learner.furnish(mixed, sounds)
+    return learner
+
+
+@torch.no_grad()
+def test_a_cohort_moves_all_scores_of_an_item_alike() -> None:
+    plain, learner, support, query = furnished(0), furnished(), batch([0, 0, 1, 2, 2]), batch([0, 1, 2], 1)
+    before = plain.predict(plain.adapt(support), query).scores
+    after = learner.predict(learner.adapt(support), query).scores
+    moved = before - after
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved))
+    expected = learner.log_scale.exp() * learner.commonness(*learner.embed(query))
+    torch.testing.assert_close(moved[:, 0], expected)
+    assert float(expected.abs().min()) > 0.01
+
+
+@torch.no_grad()
+def test_commonness_is_half_the_likeness_to_the_nearest_of_the_cohort() -> None:
+    learner, query = furnished(), batch([0, 1, 2], 1)
+    frames, lengths = learner.embed(query)
+    cohort = metric.from_levels(learner.cohort)
+    known = torch.full((len(cohort),), 8)
+    alike = SIMILARITIES["dtw"](frames, lengths, cohort, known)
+    expected = metric.COHORT_WEIGHT * alike.sort(1, descending=True).values[:, : metric.N_NEAREST].mean(1)
+    torch.testing.assert_close(learner.commonness(frames, lengths), expected)
+
+
+@torch.no_grad()
+def test_what_is_known_of_an_item_is_not_computed_again_and_leave_one_out_agrees() -> None:
+    learner, support = furnished(), batch([0, 0, 1, 1, 2])
+    state = learner.adapt(support)
+    embedded = learner.embed(support)
+    scores = learner.compare(state, *embedded).scores
+    torch.testing.assert_close(learner.compare(state, *embedded, learner.commonness(*embedded)).scores, scores)
+    moved = learner.compare(state, *embedded, torch.zeros(5)).scores - scores
+    expected = learner.log_scale.exp() * learner.commonness(*embedded)
+    torch.testing.assert_close(moved, expected[:, None].expand_as(moved))
+    alone = learner.leave_one_out(state)
+    for i in range(2):  # a take of a word of two, left out by hand
+        others = [j for j in range(5) if j != i]
+        rest = Batch(support.inputs[others], support.lengths[others], support.labels[others], 3)
+        one = Batch(support.inputs[i : i + 1], support.lengths[i : i + 1], support.labels[i : i + 1], 3)
+        torch.testing.assert_close(learner.predict(learner.adapt(rest), one).scores[0], alone[i])
+
+
+def test_training_hears_neither_metric_nor_cohort() -> None:
+    plain, learner, task = learner_of(match="dtw").train(), furnished().train(), batch([0, 0, 1, 1])
+    torch.testing.assert_close(plain.score_each(task), learner.score_each(task))
+
+
+def test_unit_frames_survive_eight_bits() -> None:
+    frames = torch.nn.functional.normalize(torch.randn(500, 58, generator=torch.Generator().manual_seed(0)), dim=-1)
+    again = metric.from_levels(metric.as_levels(frames))
+    assert float((frames @ frames.T - again @ again.T).abs().max()) < 0.01

@@ -23,7 +23,7 @@ from ..evaluation.protocols import Row, evaluate, fitted, summary
 from ..learners.presets import LEARNERS
 from ..nets.cost import n_parameters
 from ..tasks import TASKS
-from ..training import as_episode
+from ..provenance import as_episode
 from .apart import require_apart
 from .budget import FEW_STEPS, train_for
 from .recorded import Cell, Finished, cell_folder, read_recipe, write_cell

@@ -16,7 +16,7 @@ from ..contracts import Episode, InputError, State
 from ..data.corpora import open_corpora
 from ..data.episodes import ClassIndex
 from ..evaluation.protocols import fitted
-from ..training import as_episode
+from ..provenance import as_episode
 from .recorded import Cell, cell_folder, is_finished, read_recipe
 from .word_plan import Fold, Plan, make_plan, protocol_of
 

@@ -112,6 +112,9 @@ class LearnerConfig(Strict):
     """What SimpleShot does to a vector: nothing, unit length, or unit length without the mean of training."""
     base_weight: float = Field(0.5, ge=0)
     """Weight of telling all classes of training apart, beside the task, for ``classified_prototypes``."""
+    cohort: int = Field(0, ge=0, le=2000)
+    """Sounds that ``prototypes`` compare every item with, after training, so that what resembles everything is accepted
+    by nothing; with them comes a metric of frames. 0 for neither; set from ``data.cohort``."""
     n_base_classes: int = Field(0, ge=0)
     """Classes of the joint classifier, 0 for none; set from the training data."""
 
@@ -137,6 +140,14 @@ class DataConfig(Strict):
     align``) and make tasks as the words of ``corpora`` do."""
     synth: dict[str, Any] | None = None
     """Synthetic words (see ``data.synth.SynthSpec``), or none."""
+    cohort: tuple[str, ...] = ()
+    """Recordings of connected speech, named alike, whose word-sized pieces the model compares every sound with in use
+    (see ``background``). With any the model learns after training how frames are best compared, too."""
+    n_cohort: int = Field(200, ge=1, le=2000)
+    negatives: tuple[str, ...] = ()
+    """Recordings, named alike, whose word-sized pieces stand beside the model as sounds that are no command, to set
+    thresholds with. Best are people and languages that the model never heard."""
+    n_negatives: int = Field(1000, ge=1, le=20_000)
     leave_out_corpora: tuple[str, ...] = ()
     leave_out_languages: tuple[str, ...] = ()
     classes: str | tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..config import LearnerConfig
@@ -23,15 +24,27 @@ N_MOMENTS = 32
 
 def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """Class means in kernel form, whatever the kernel."""
-    return Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts))
+    return _to_be_furnished(
+        Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts)), config
+    )
 
 
 def classified_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """The same, trained to tell all classes of training apart too."""
     views = partial(tracts, factors=config.tracts)
-    return ClassifiedPrototypes(
+    learner = ClassifiedPrototypes(
         encoder, config.match, config.band, views, config.n_base_classes, base_weight=config.base_weight
     )
+    return _to_be_furnished(learner, config)
+
+
+def _to_be_furnished(learner: Prototypes, config: LearnerConfig) -> Prototypes:
+    """With room for what a stored model knows beside its weights."""
+    if config.cohort:
+        encoder = learner.encoder
+        n_frames = int(encoder.out_lengths(torch.tensor([encoder.front_end.n_frames]))[0])
+        learner.furnish(torch.eye(encoder.dim), torch.zeros(config.cohort, n_frames, encoder.dim))
+    return learner
 
 
 def protonet(encoder: Encoder, config: LearnerConfig) -> nn.Module:

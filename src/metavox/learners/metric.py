@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,6 +11,10 @@ from ..contracts import Batch, Encoder, Output, State
 from ..losses import leave_one_out_scores, prototype_scores, within_class
 from ..nets.alignment import SIMILARITIES, dtw_among, soft_similarity
 
+COHORT_WEIGHT, N_NEAREST = 0.5, 20
+"""How much of an item's likeness to the cohort is taken from its scores, and how many of the cohort count: chosen on
+three word sets with the unknown speech of two others (docs/decisions/0009). Weights of 0.25 to 0.75 are alike."""
+_LEVELS = 127
 _MAX_CELLS = 2_500_000
 """Cells of a (B, S, T, U) comparison held at once, few enough for the cache; a larger query is compared in parts."""
 
@@ -17,6 +22,16 @@ _MAX_CELLS = 2_500_000
 def as_it_is(batch: Batch) -> Sequence[Batch]:
     """One view."""
     return [batch]
+
+
+def as_levels(frames: Float[Tensor, "*B D"]) -> Int8[Tensor, "*B D"]:
+    """Unit frames in 8 bits; cosines move by less than 0.01."""
+    return (frames * _LEVELS).round().clamp(-_LEVELS, _LEVELS).to(torch.int8)
+
+
+def from_levels(levels: Int8[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    """Unit frames again."""
+    return functional.normalize(levels.float(), dim=-1)
 
 
 class Prototypes(nn.Module):
@@ -28,6 +43,12 @@ class Prototypes(nn.Module):
 
     A take may be remembered in several ``views`` of itself, the first of which is the take as it is; a query is then as
     similar to the take as to the view that suits it best. Training knows the first view only.
+
+    A learner that was ``furnish``ed after training knows two things more, in use only. Frames are compared by a
+    *metric* of their own (``learners.frame_metric``), and from all scores of an item is taken how alike it is to a
+    *cohort* of sounds that are no command, so that a sound which resembles everything is accepted by nothing and
+    scores of different sounds can be compared with one threshold. It changes no order of the classes (adaptive
+    normalisation of the test side, Sturim and Reynolds 2005).
     """
 
     fixed_ways = False
@@ -44,11 +65,37 @@ class Prototypes(nn.Module):
         self.encoder = encoder
         self.match, self.band, self.views = match, band, views
         self.log_scale = nn.Parameter(torch.tensor(2.7))  # cosines differ by tenths: exp(2.7) = 15 spreads them
+        self.metric: Tensor | None
+        self.cohort: Tensor | None
+        self.register_buffer("metric", None)
+        self.register_buffer("cohort", None)
+
+    def furnish(self, metric: Float[Tensor, "D D"], cohort: Float[Tensor, "N T D"]) -> None:
+        """What is known after training: how to compare frames, and unit frames of sounds that are no command.
+
+        The cohort is kept in 8 bits: it is a third of a small model.
+        """
+        self.metric = metric.float()
+        self.cohort = as_levels(cohort)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit frames (B, T', D) and their lengths (B,)."""
-        frames = functional.normalize(self.encoder(batch.inputs, batch.lengths), dim=-1)
-        return frames, self.encoder.out_lengths(batch.lengths)
+        frames = self.encoder(batch.inputs, batch.lengths)
+        if self.metric is not None and not self.training:
+            frames = frames @ self.metric
+        return functional.normalize(frames, dim=-1), self.encoder.out_lengths(batch.lengths)
+
+    def commonness(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(B,) half the mean similarity of each item with the ``N_NEAREST`` of the cohort that are nearest to it.
+
+        What is taken from all of its scores, before they are scaled. 0 where there is no cohort, and in training.
+        """
+        if self.cohort is None or self.training or len(self.cohort) == 0:
+            return frames.new_zeros(len(frames))
+        cohort = from_levels(self.cohort)
+        known = torch.full((len(cohort),), cohort.shape[1], dtype=lengths.dtype, device=lengths.device)
+        similarity = self.similarity(frames, lengths, cohort[:, None], known)
+        return COHORT_WEIGHT * similarity.topk(min(N_NEAREST, len(cohort)), dim=1).values.mean(1)
 
     def similarity(self, query: Tensor, query_lengths: Tensor, takes: Tensor, lengths: Tensor) -> Tensor:
         """(B, S) similarities of sequences (B, T, D) with the nearest view of each take (S, V, U, D)."""
@@ -69,10 +116,14 @@ class Prototypes(nn.Module):
     def predict(self, state: State, query: Batch) -> Output:
         return self.compare(state, *self.embed(query))
 
-    def compare(self, state: State, frames: Tensor, lengths: Tensor) -> Output:
-        """Scores (B, C) of queries that ``embed`` gave."""
+    def compare(
+        self, state: State, frames: Tensor, lengths: Tensor, commonness: Float[Tensor, " B"] | None = None
+    ) -> Output:
+        """Scores (B, C) of queries that ``embed`` gave; their ``commonness`` too where it is known already."""
         similarity = self.similarity(frames, lengths, state["takes"], state["lengths"])
-        return Output(self.log_scale.exp() * prototype_scores(similarity, state["labels"], state["within"]))
+        scores = prototype_scores(similarity, state["labels"], state["within"])
+        common = self.commonness(frames, lengths) if commonness is None else commonness
+        return Output(self.log_scale.exp() * (scores - common[:, None]))
 
     def extend(self, state: State, support: Batch) -> State:
         """Add takes of old or new classes; equal to ``adapt`` on all of them."""
@@ -96,7 +147,9 @@ class Prototypes(nn.Module):
     def leave_one_out(self, state: State) -> Tensor:
         """(B, C) scores of each take against the classes without it."""
         similarity = self._among(state["takes"], state["lengths"])
-        return self.log_scale.exp() * leave_one_out_scores(similarity, state["labels"], len(state["within"]))
+        scores = leave_one_out_scores(similarity, state["labels"], len(state["within"]))
+        common = self.commonness(state["takes"][:, 0], state["lengths"])
+        return self.log_scale.exp() * (scores - common[:, None])
 
     def score_each(self, batch: Batch) -> Tensor:
         """(B, C) scores of each item against the others: ``leave_one_out(adapt(batch))``, aligned once, not twice."""

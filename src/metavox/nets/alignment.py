@@ -128,6 +128,16 @@ def dtw_among(
     return half + half.T
 
 
+def dtw_moments(
+    one: Float[Tensor, "P T D"], one_lengths: Int[Tensor, " P"], other: Float[Tensor, "P U D"], other_lengths: Tensor
+) -> Float[Tensor, "P T U"]:
+    """Which frames of two sequences are the same moment: weights on the best path of each pair, 0 beside it."""
+    gain = torch.einsum("ptd,pud->tup", one, other)
+    with torch.no_grad():
+        _, table = _accumulate(gain, one_lengths, other_lengths, keep=True)
+        return _trace(table, gain, one_lengths, other_lengths).permute(2, 0, 1)
+
+
 def _best_path(gain: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Highest sum of weighted gains (T, U, P) from (0, 0) to (first - 1, second - 1). (P,)
 
