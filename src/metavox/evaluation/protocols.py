@@ -5,17 +5,20 @@ plots) is computed from the rows, and learners that share a seed are scored on t
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..contracts import Batch, Episode, FrontEnd, InputError, Learner, State, Task
+from ..contracts import Batch, Draw, Episode, FrontEnd, InputError, Learner, State, Task
 from ..data.bank import Bank
 from ..data.episodes import ClassIndex, EpisodeSpec
 from ..statistics import cluster_bootstrap, mean_interval
 
 Row = dict[str, Any]
+N_RESAMPLES = 2000
+"""Of the bootstrap over clusters."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,10 @@ class Protocol:
             raise InputError(f"episodes is {self.episodes}; it must be at least 1.")
 
 
-def fitted(protocol: Protocol, index: ClassIndex) -> tuple[Protocol, str | None]:
+P = TypeVar("P", bound=Protocol)
+
+
+def fitted(protocol: P, index: ClassIndex) -> tuple[P, str | None]:
     """The protocol with as many ways as the corpus has, and a sentence where that is fewer than asked.
 
     Raises:
@@ -106,11 +112,14 @@ def _episode_rows(learner: Learner, task: Task, bank: Bank, episode: Episode, nu
     with torch.no_grad():
         output = learner.predict(transfer(learner, episode.support), episode.query)
         correct = task.score(output, episode.query)
-    scores = output.scores
+    return query_rows(bank, episode.draw, output.scores, correct, number)
+
+
+def query_rows(bank: Bank, draw: Draw, scores: Tensor, correct: Tensor, number: int) -> Iterable[Row]:
+    """A row for each query of a draw: who was asked, what was answered (``scores`` (B, C)) and what was right (B,)."""
     best = scores.argmax(-1).tolist()
-    own = scores.gather(1, episode.query.labels[:, None])[:, 0]
-    margin = own - scores.scatter(1, episode.query.labels[:, None], -torch.inf).amax(1)
-    draw = episode.draw
+    labels = torch.from_numpy(np.asarray(draw.query_labels, np.int64))[:, None].to(scores.device)
+    margin = scores.gather(1, labels)[:, 0] - scores.scatter(1, labels, -torch.inf).amax(1)
     shots = np.bincount(draw.support_labels, minlength=len(draw.classes))
     for k, position in enumerate(draw.query.tolist()):
         utterance, label = bank.utterances[position], int(draw.query_labels[k])
@@ -145,20 +154,15 @@ def summary(rows: Sequence[Row], protocol: Protocol, axis: str = "word", **about
     """
     interval = mean_interval(per_episode(rows))
     values = np.asarray([row["correct"] for row in rows], np.float64)
-    classes = np.asarray([row["label"] for row in rows])
-    clusters = [classes]
-    if "speaker" not in axis.split("*") and all(row["speaker"] is not None for row in rows):
-        clusters.append(np.asarray([row["speaker"] for row in rows]))
-    clustered = cluster_bootstrap(
-        values, clusters if len(clusters) > 1 else classes, seed=protocol.seed, n_resamples=2000
-    )
+    by, clusters = clustering(rows, axis)
+    clustered = cluster_bootstrap(values, clusters, seed=protocol.seed, n_resamples=N_RESAMPLES)
     spec = protocol.spec
     return {
         "metric": "accuracy",
         "mean": interval.mean,
         "ci95": interval.ci95,
         "clustered_ci95": clustered.ci95,
-        "clustered_by": f"{axis} and speaker" if len(clusters) > 1 else axis,
+        "clustered_by": by,
         "n": len(rows),
         "episodes": protocol.episodes,
         "seed": protocol.seed,
@@ -169,6 +173,14 @@ def summary(rows: Sequence[Row], protocol: Protocol, axis: str = "word", **about
         "along": axis,
         **about,
     }
+
+
+def clustering(rows: Sequence[Row], axis: str = "word") -> tuple[str, list[np.ndarray]]:
+    """What the rows share, in words, and the label of each: its class and, where all are named, its speaker."""
+    clusters = [np.asarray([row["label"] for row in rows])]
+    if "speaker" in axis.split("*") or any(row["speaker"] is None for row in rows):
+        return axis, clusters
+    return f"{axis} and speaker", [*clusters, np.asarray([row["speaker"] for row in rows])]
 
 
 def over_corpora(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
