@@ -34,7 +34,7 @@ from .enrolment import (
 from .enrolment import nearest_reference as nearest_reference
 from .estimator import Estimator
 from .negatives import Negatives, Places, chosen
-from .takes import Clip
+from .takes import Clips
 
 DEFAULT = "metavox/commands-small"
 """The model that comes with Metavox."""
@@ -138,7 +138,7 @@ class CommandRecognizer(Estimator):
     # ------------------------------------------------------------------------------------------------------- enrolment
 
     def fit(
-        self, clips: Sequence[Clip], words: Sequence[Any], *, synthetic: Sequence[bool] | None = None
+        self, clips: Clips, words: Sequence[Any] | np.ndarray, *, synthetic: Sequence[bool] | None = None
     ) -> "CommandRecognizer":
         """Enrol words from their takes (paths, or arrays with a rate); what was enrolled before is forgotten.
 
@@ -162,7 +162,7 @@ class CommandRecognizer(Estimator):
         self._given_numbers = not any(isinstance(word, str) for word in words)
         return self
 
-    def add(self, word: str, clips: Sequence[Clip], *, synthetic: bool = False) -> "CommandRecognizer":
+    def add(self, word: str, clips: Clips, *, synthetic: bool = False) -> "CommandRecognizer":
         """Enrol one more word, or more takes of a known one. The other words' recordings are not needed."""
         self._require_fitted()
         name = word_of(word)
@@ -244,16 +244,16 @@ class CommandRecognizer(Estimator):
 
     # ----------------------------------------------------------------------------------------------------- recognition
 
-    def decide(self, clips: Sequence[Clip]) -> list[Decision]:
+    def decide(self, clips: Clips) -> list[Decision]:
         """Best word, its score, the threshold and all scores, for each clip."""
         return decide(Output(self._scores(clips)), self.labels_, self.calibration_)
 
-    def predict(self, clips: Sequence[Clip]) -> list[Any]:
+    def predict(self, clips: Clips) -> list[Any]:
         """The word of each clip, or None where nothing enrolled is near enough."""
         labels = [decision.label for decision in self.decide(clips)]
         return [int(label) if label is not None and self._in_numbers else label for label in labels]
 
-    def predict_proba(self, clips: Sequence[Clip], *, refusal: bool = False) -> Float[np.ndarray, "B C"]:
+    def predict_proba(self, clips: Clips, *, refusal: bool = False) -> Float[np.ndarray, "B C"]:
         """Probabilities of the words, in the order of ``classes_``.
 
         A row sums to at most 1. The rest is the probability that none of the words was said; with ``refusal`` it is a
@@ -273,7 +273,7 @@ class CommandRecognizer(Estimator):
         columns = [self.labels_.index(str(word)) for word in self.classes_]
         return found[:, [*columns, -1]] if refusal else found[:, columns]
 
-    def score(self, clips: Sequence[Clip], words: Sequence[Any]) -> float:
+    def score(self, clips: Clips, words: Sequence[Any] | np.ndarray) -> float:
         """Share of the clips that are named rightly. A refusal is wrong, but right where the word is None."""
         if len(clips) != len(words) or len(clips) == 0:
             raise InputError(f"{len(clips)} clips were given with {len(words)} words; give one word for each clip.")
@@ -281,7 +281,7 @@ class CommandRecognizer(Estimator):
         said = [decision.label for decision in self.decide(clips)]
         return float(np.mean([one == other for one, other in zip(said, truth, strict=True)]))
 
-    def _scores(self, clips: Sequence[Clip]) -> Float[Tensor, "B C"]:
+    def _scores(self, clips: Clips) -> Float[Tensor, "B C"]:
         self._require_fitted()
         return scores_of(self.model_, self.state_, len(self.labels_), clips)
 
@@ -310,10 +310,10 @@ class CommandRecognizer(Estimator):
     def save_pretrained(self, folder: str | Path, *, history: bool = True) -> None:
         """Write the profile: safetensors and JSON, kilobytes. The base model is named by path and hash.
 
-        Without ``history`` earlier revisions, and the takes that only they hold, are left out.
+        Without ``history`` earlier revisions, and the words and takes that only they hold, are left out.
         """
         profile = self.profile_
-        revisions = [*(self._earlier if history else ()), self._revision]
+        revisions = [*self._earlier, self._revision] if history else [replace(self._revision, change="")]
         if not self.keep_audio:
             revisions = [one.without_audio() for one in revisions]
         save_profile(

@@ -20,7 +20,7 @@ from ..features import heard
 from ..profiles import Saved, model_of_profile
 from ..profiles.contents import MAX_TAKE_S, MAX_TAKES, MAX_WORD_LENGTH, MAX_WORDS, Source, Take
 from .negatives import Negatives, places_of
-from .takes import Clip, alike_in_length, batch_of, each_of, take_wave, take_window
+from .takes import Clip, Clips, alike_in_length, batch_of, each_of, take_wave, take_window
 
 
 def require_enrollable(model: Model) -> None:
@@ -55,7 +55,7 @@ def word_of(word: Any) -> str:
 
 
 def kept_takes(
-    clips: Sequence[Clip],
+    clips: Clips,
     words: Sequence[str],
     front_end: FrontEnd,
     *,
@@ -199,7 +199,7 @@ def heard_by(model: Model, takes: tuple[Take, ...], front_end: FrontEnd) -> tupl
     return tuple(replace(old, frames=new.frames, audio=new.audio) for old, new in zip(takes, heard_again, strict=True))
 
 
-def scores_of(model: Model, state: State, n_words: int, clips: Sequence[Clip]) -> Float[Tensor, "B C"]:
+def scores_of(model: Model, state: State, n_words: int, clips: Clips) -> Float[Tensor, "B C"]:
     """Scores of clips that are to be recognised; who else is asked about does not matter.
 
     Raises:

@@ -25,7 +25,7 @@ from .takes import alike_in_length, batch_of
 
 MAX_BYTES = 500_000_000
 N_NAMED = 3
-"""Unreadable files that a message names."""
+"""Files that a message names, and places that a promise does."""
 N_COMPARED = 2_048
 """Negatives that are compared at once."""
 
@@ -106,7 +106,8 @@ def negatives_in(places: Sequence[str | Path], model: Model, *, progress: Progre
         raise InputError(
             f"{len(faults)} of {len(paths)} negatives cannot be read: {'; '.join(faults[:N_NAMED])}{more}."
         )
-    name = ", ".join(str(place) for place in places)
+    named = tuple(str(place) for place in places)
+    name = ", ".join(named[:N_NAMED]) + (f" and {len(named) - N_NAMED} more" if len(named) > N_NAMED else "")
     if not pieces:
         raise InputError(
             f"The {len(paths)} recordings of {name} hold nothing but silence; give recordings of what the device will "
@@ -114,7 +115,6 @@ def negatives_in(places: Sequence[str | Path], model: Model, *, progress: Progre
         )
     frames, lengths = _embedded(learner, pieces, model)
     common = _commonness(learner, frames, lengths)
-    named = tuple(str(place) for place in places)
     return Negatives(frames, lengths, torch.tensor(groups), seconds / 3600, name, model.hash, common, named)
 
 

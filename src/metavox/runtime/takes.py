@@ -17,6 +17,8 @@ from ..features import prepare, window
 
 Clip = str | Path | tuple[np.ndarray, int]
 """A path, or samples with their rate in Hz."""
+Clips = Sequence[Clip] | np.ndarray
+"""Several; an array of paths will do."""
 C = TypeVar("C")
 R = TypeVar("R")
 
