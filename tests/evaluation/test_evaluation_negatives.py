@@ -14,6 +14,7 @@ from sets_of_numbers import negatives, recording
 from metavox.checkpoint import load_model
 from metavox.contracts import Batch, InputError, Utterance
 from metavox.data.fragments import fragments
+from metavox.evaluation import negatives as evaluation_negatives
 from metavox.evaluation.negatives import (
     DEVELOPMENT,
     TEST,
@@ -26,6 +27,7 @@ from metavox.evaluation.negatives import (
     split_recordings,
 )
 from metavox.features import prepare
+from metavox.runtime.negatives import Negatives as Bundled
 
 ALL = np.ones(60, bool)
 
@@ -200,3 +202,21 @@ def test_two_sets_become_one() -> None:
     assert [u.corpus for u in both.utterances] == ["noises", "noises", "other"]
     torch.testing.assert_close(both.chosen(np.arange(4))[0], first.frames)
     torch.testing.assert_close(both.chosen(np.arange(4, 7))[0], longer.frames)
+
+
+def test_those_of_a_model_are_for_development_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, source = load_model("dtw"), evaluation_negatives
+    with pytest.raises(InputError, match="Model dtw comes without negatives"):
+        source.models_own(model)
+    frames = torch.randn(5, 9, 39, generator=torch.Generator().manual_seed(0)).half()
+    lengths = torch.tensor([9, 4, 9, 9, 7])
+    own = Bundled(frames, lengths, torch.tensor([7, 7, 3, 3, 9]), 1.5, "model", model.hash)
+    monkeypatch.setattr(source, "negatives_of", lambda model: own)
+    found = source.models_own(model)
+    assert (found.roles.tolist(), found.recording.tolist()) == ([DEVELOPMENT] * 3, [1, 1, 0, 0, 2])
+    assert found.durations_s.sum() == pytest.approx(1.5 * 3600)
+    narrow = replace(found, frames=found.frames[:, :, :1])  # as wide as the numbers of the others
+    both = joined(negatives([recording(i) for i in range(4)]), narrow)
+    development, test = split_recordings(both, np.ones(7, bool), np.random.default_rng(0))
+    assert development[4:].all()
+    assert not test[4:].any()
