@@ -81,10 +81,19 @@ def fingerprint(learner: nn.Module, config: ModelConfig | Mapping[str, Any]) -> 
 # ----------------------------------------------------------------------------------------------------------- models
 
 
-def save_model(folder: Path, learner: nn.Module, config: ModelConfig, about: Mapping[str, Any]) -> None:
-    """Write a model into ``folder``; each file is complete before it takes its name."""
+def save_model(
+    folder: Path, learner: nn.Module, config: ModelConfig, about: Mapping[str, Any], *, half: bool = False
+) -> None:
+    """Write a model into ``folder``; each file is complete before it takes its name.
+
+    With ``half`` the weights of ``learner`` are rounded to 16 bits, and so are those of the file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", learner.state_dict())
+    tensors = dict(learner.state_dict())
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        learner.load_state_dict(tensors)
+    write_tensors(folder / "model.safetensors", tensors)
     document = {
         "format": FORMAT,
         "library": "metavox",

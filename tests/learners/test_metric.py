@@ -166,8 +166,9 @@ def test_commonness_is_half_the_likeness_to_the_nearest_of_the_cohort() -> None:
 
 
 @torch.no_grad()
-def test_what_is_known_of_an_item_is_not_computed_again_and_leave_one_out_agrees() -> None:
-    learner, support = furnished(), batch([0, 0, 1, 1, 2])
+@pytest.mark.parametrize("nearness", [0.0, 6.0])
+def test_what_is_known_of_an_item_is_not_computed_again_and_leave_one_out_agrees(nearness: float) -> None:
+    learner, support = furnished(nearness=nearness), batch([0, 0, 1, 1, 2])
     state = learner.adapt(support)
     embedded = learner.embed(support)
     scores = learner.compare(state, *embedded).scores
@@ -183,8 +184,8 @@ def test_what_is_known_of_an_item_is_not_computed_again_and_leave_one_out_agrees
         torch.testing.assert_close(learner.predict(learner.adapt(rest), one).scores[0], alone[i])
 
 
-def test_training_hears_neither_metric_nor_cohort() -> None:
-    plain, learner, task = learner_of(match="dtw").train(), furnished().train(), batch([0, 0, 1, 1])
+def test_training_hears_neither_metric_nor_cohort_nor_nearness() -> None:
+    plain, learner, task = learner_of(match="dtw").train(), furnished(nearness=6.0).train(), batch([0, 0, 1, 1])
     torch.testing.assert_close(plain.score_each(task), learner.score_each(task))
 
 

@@ -68,6 +68,9 @@ class LearnerConfig(Strict):
     tracts: tuple[Annotated[float, Field(ge=0.7, le=1.4)], ...] = (0.9, 1.1)
     """Lengths of other vocal tracts, relative to the speaker's, in which a take is remembered too; () for none. A query
     is compared with the one that suits it best."""
+    nearness: float = Field(0.0, ge=0, le=100)
+    """How much more the nearer takes of a word count for ``prototypes`` in use: 0 is a plain mean over the takes, and
+    the larger it is, the more a query need only be near one of them. A word said by several people is many places."""
     scale: float = Field(15.0, gt=0)
     """What similarities of learners that compare vectors are multiplied with before training, which goes on from there.
     ``prototypes`` has its own."""

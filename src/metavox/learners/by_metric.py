@@ -25,7 +25,7 @@ N_MOMENTS = 32
 def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """Class means in kernel form, whatever the kernel."""
     return _to_be_furnished(
-        Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts)), config
+        Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts), config.nearness), config
     )
 
 

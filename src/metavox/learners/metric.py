@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..contracts import Batch, Encoder, Output, State
-from ..losses import leave_one_out_scores, prototype_scores, within_class
+from ..losses import (
+    leave_one_out_nearest,
+    leave_one_out_scores,
+    nearest_scores,
+    nearest_within,
+    prototype_scores,
+    within_class,
+)
 from ..nets.alignment import SIMILARITIES, dtw_among, soft_similarity
 
 COHORT_WEIGHT, N_NEAREST = 0.5, 20
@@ -44,6 +51,9 @@ class Prototypes(nn.Module):
     A take may be remembered in several ``views`` of itself, the first of which is the take as it is; a query is then as
     similar to the take as to the view that suits it best. Training knows the first view only.
 
+    With ``nearness`` the nearer takes of a class count more in use (``losses.nearest``); in training all count alike,
+    so that every take is pulled towards every other.
+
     A learner that was ``furnish``ed after training knows two things more, in use only. Frames are compared by a
     *metric* of their own (``learners.frame_metric``), and from all scores of an item is taken how alike it is to a
     *cohort* of sounds that are no command, so that a sound which resembles everything is accepted by nothing and
@@ -60,10 +70,11 @@ class Prototypes(nn.Module):
         match: str = "soft",
         band: float = 0.25,
         views: Callable[[Batch], Sequence[Batch]] = as_it_is,
+        nearness: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.match, self.band, self.views = match, band, views
+        self.match, self.band, self.views, self.nearness = match, band, views, nearness
         self.log_scale = nn.Parameter(torch.tensor(2.7))  # cosines differ by tenths: exp(2.7) = 15 spreads them
         self.metric: Tensor | None
         self.cohort: Tensor | None
@@ -121,7 +132,10 @@ class Prototypes(nn.Module):
     ) -> Output:
         """Scores (B, C) of queries that ``embed`` gave; their ``commonness`` too where it is known already."""
         similarity = self.similarity(frames, lengths, state["takes"], state["lengths"])
-        scores = prototype_scores(similarity, state["labels"], state["within"])
+        if self.nearness and not self.training:
+            scores = nearest_scores(similarity, state["labels"], state["within"], self.nearness)
+        else:
+            scores = prototype_scores(similarity, state["labels"], state["within"])
         common = self.commonness(frames, lengths) if commonness is None else commonness
         return Output(self.log_scale.exp() * (scores - common[:, None]))
 
@@ -147,14 +161,20 @@ class Prototypes(nn.Module):
     def leave_one_out(self, state: State) -> Tensor:
         """(B, C) scores of each take against the classes without it."""
         similarity = self._among(state["takes"], state["lengths"])
-        scores = leave_one_out_scores(similarity, state["labels"], len(state["within"]))
+        scores = self._left_out(similarity, state["labels"], len(state["within"]))
         common = self.commonness(state["takes"][:, 0], state["lengths"])
         return self.log_scale.exp() * (scores - common[:, None])
 
     def score_each(self, batch: Batch) -> Tensor:
         """(B, C) scores of each item against the others: ``leave_one_out(adapt(batch))``, aligned once, not twice."""
         similarity = self._among(*self._takes(batch))
-        return self.log_scale.exp() * leave_one_out_scores(similarity, batch.labels, batch.n_classes)
+        return self.log_scale.exp() * self._left_out(similarity, batch.labels, batch.n_classes)
+
+    def _left_out(self, similarity: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+        """(B, C) of each take without itself, before they are scaled."""
+        if self.nearness and not self.training:
+            return leave_one_out_nearest(similarity, labels, n_classes, self.nearness)
+        return leave_one_out_scores(similarity, labels, n_classes)
 
     def _takes(self, support: Batch) -> tuple[Tensor, Tensor]:
         """(S, V, T', D) frames of every view, and their lengths (S,)."""
@@ -169,5 +189,9 @@ class Prototypes(nn.Module):
         return dtw_among(takes[:, 0], lengths, _MAX_CELLS)  # one view: the same both ways
 
     def _remember(self, takes: Tensor, lengths: Tensor, labels: Tensor, n_classes: int) -> State:
-        within = within_class(self._among(takes, lengths), labels, n_classes)
+        similarity = self._among(takes, lengths)
+        if self.nearness and not self.training:
+            within = nearest_within(similarity, labels, n_classes, self.nearness)
+        else:
+            within = within_class(similarity, labels, n_classes)
         return {"takes": takes, "lengths": lengths, "labels": labels, "within": within}

@@ -38,15 +38,16 @@ def within_class(similarity: Float[Tensor, "B B"], labels: Int[Tensor, " B"], n_
     a class of one take (whose own value is unknown) is neither favoured nor punished.
     """
     member = membership(labels, n_classes, similarity.dtype)
-    sums = (_off_diagonal(similarity) @ member * member).sum(0)
-    return _shrunk(sums, member.sum(0))
+    sums = (off_diagonal(similarity) @ member * member).sum(0)
+    return shrunk(sums, member.sum(0))
 
 
-def _off_diagonal(similarity: Tensor) -> Tensor:
+def off_diagonal(similarity: Tensor) -> Tensor:
+    """The same with zeros on the diagonal, which nobody reads."""
     return similarity - torch.diag(torch.diagonal(similarity))
 
 
-def _shrunk(pair_sums: Tensor, counts: Tensor) -> Tensor:
+def shrunk(pair_sums: Tensor, counts: Tensor) -> Tensor:
     """Half the mean over ordered pairs (..., C), shrunk; 0 everywhere where no class has two takes."""
     known = counts >= 2
     own = pair_sums / (counts * (counts - 1)).clamp_min(1)
@@ -77,10 +78,10 @@ def leave_one_out_scores(
     that would have no take left is -inf.
     """
     member = membership(labels, n_classes, similarity.dtype)
-    others = _off_diagonal(similarity)
+    others = off_diagonal(similarity)
     sums = others @ member  # (B, C) similarity to the takes of each class, itself left out
     counts = member.sum(0) - member  # (B, C) takes left
     both_ways = sums + others.T @ member  # a similarity need not be the same from the other side
     pair_sums = (member * sums).sum(0) - member * both_ways  # (B, C) ordered pairs left in the class
-    scores = sums / counts.clamp_min(1) - _shrunk(pair_sums, counts)
+    scores = sums / counts.clamp_min(1) - shrunk(pair_sums, counts)
     return scores.masked_fill(counts == 0, -torch.inf)
