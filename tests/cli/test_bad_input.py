@@ -86,7 +86,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["evaluate", "dtw", "--corpus", "x", "--seed", "-1"], "'--seed'"),
         (["evaluate", "dtw", "--corpus", "x", "--speakers", "same"], "'any', 'disjoint'"),
         (["evaluate", "dtw", "--corpus", "x", "--protocol", "dance"], "'--protocol'"),
-        (["enroll", "dtw", "takes"], "Missing option '--out'"),
         (["recognize", "profile"], "Missing argument 'files"),
         (["demo", "--minutes", "-1"], "'--minutes'"),
         (["train"], "Missing argument 'recipe'"),

@@ -16,7 +16,7 @@ from calling import Metavox, Said, caller
 
 from metavox.checkpoint import load_model
 
-VERBS = ["demo", "data check", "train", "evaluate", "compare", "enroll", "recognize", "adapt", "transcribe"]
+VERBS = ["demo", "data check", "train", "evaluate", "compare", "record", "enroll", "recognize", "adapt", "transcribe"]
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from . import (
     enroll,
     evaluate,
     recognize,
+    record,
     train,
     transcribe,
 )
@@ -51,6 +52,7 @@ data_app.command()(data_synth.synth)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(record.record)
 app.command()(enroll.enroll)
 app.command()(recognize.recognize)
 app.command()(adapt.adapt)

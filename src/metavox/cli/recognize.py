@@ -1,7 +1,7 @@
 """``metavox recognize``: name the word in each recording, or refuse."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ def recognize(
 
     recognizer = CommandRecognizer.from_pretrained(profile, model=model)
     decisions = recognizer.decide(list(files))
+    probabilities = _probabilities(recognizer, files, [decision.best for decision in decisions])
     if json_out:
         print_json(
             [
@@ -29,12 +30,23 @@ def recognize(
                     "label": decision.label,
                     "best": decision.best,
                     "score": decision.score,
+                    **({} if probability is None else {"probability": probability}),
                     "threshold": decision.threshold,
                     "scores": dict(decision.scores),
                 }
-                for path, decision in zip(files, decisions, strict=True)
+                for path, decision, probability in zip(files, decisions, probabilities, strict=True)
             ]
         )
         return
-    for path, decision in zip(files, decisions, strict=True):
-        print(f"{path}\t{decision.label or '-'}\t{decision.score:.2f}")
+    for path, decision, probability in zip(files, decisions, probabilities, strict=True):
+        sure = "" if probability is None else f"\t{probability:.2f}"
+        print(f"{path}\t{decision.label or '-'}\t{decision.score:.2f}{sure}")
+
+
+def _probabilities(recognizer: Any, files: list[Path], best: list[str]) -> list[float | None]:
+    """Of the best word of each file; None where the recogniser gives none."""
+    if not hasattr(recognizer, "predict_proba"):
+        return [None] * len(best)
+    column = {str(name): place for place, name in enumerate(recognizer.classes_)}
+    rows = recognizer.predict_proba(list(files))
+    return [float(row[column[name]]) for row, name in zip(rows, best, strict=True)]
