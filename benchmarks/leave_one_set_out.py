@@ -4,8 +4,9 @@
     python benchmarks/leave_one_set_out.py --jobs 2 --without sentences --without augmentation
 
 For every set one model is trained with the recipe on everything else (at most ten CPU-minutes), then scored on the
-set beside the untrained baselines and beside itself without other vocal tracts, on the same episodes. Differences are
-paired episode by episode; every set counts alike. Nothing is chosen on the results: recipe and seed are fixed before.
+set beside the untrained baselines and beside itself used in other ways (``VARIANTS``), on the same episodes.
+Differences are paired episode by episode; every set counts alike. Nothing is chosen on the
+results: recipe and seed are fixed before.
 ``--without`` trains each fold once more without an ingredient and pairs that with the recipe: what it gave. All
 answers are kept beside the JSON, in a table that ``keep_comparison.py`` explains.
 """
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from metavox.data.selection import select_tasks
 from metavox.evaluation.comparison import paired
 from metavox.evaluation.protocols import Protocol, evaluate, fitted, over_corpora, summary
 from metavox.learners.metric import as_it_is
+from metavox.nets.views import tracts
 from metavox.tasks import TASKS
 from metavox.training import learn
 
@@ -41,7 +44,11 @@ SETS = (
 )  # fmt: skip
 RECIPE = Path(__file__).parent.parent / "recipes" / "commands.yaml"
 SHOTS = (1, 5)
-RECIPE_NAME, ONE_TRACT = "recipe", "recipe, one tract"
+RECIPE_NAME, ONE_LOOK, ALIKE, PLAIN = "recipe", "recipe, one look", "recipe, takes alike", "recipe, frames alike"
+BEFORE = "recipe, tracts alone"
+VARIANTS = (BEFORE, ONE_LOOK, ALIKE, PLAIN)
+"""The same weights used otherwise: a take remembered once, all takes of a word counting alike, no metric of frames; and
+with other tracts and nothing else, as the recipe was before these."""
 BASELINES = ("nearest_mean", "dtw")
 INGREDIENTS = {
     "sentences": ["data.sentences=[]"],
@@ -49,6 +56,7 @@ INGREDIENTS = {
     "cepstra": ["model.encoder.cepstra=0"],
     "synthetic words": ["data.synth=null"],
     "two thirds of the steps": ["train.steps=1200"],
+    "other sounds": ["data.cohort=[]", "data.negatives=[]"],
 }
 """How the recipe is changed to do without each."""
 
@@ -77,8 +85,14 @@ def run_fold(left_out: str, out: Path, episodes: int, seed: int, overrides: list
     models = {RECIPE_NAME: load_model(out / "model")}
     cpu_minutes = models[RECIPE_NAME].about.get("cpu_s", 60 * cpu_minutes) / 60
     if not alone:
-        models |= {ONE_TRACT: load_model(out / "model")} | {name: load_model(name) for name in BASELINES}
-        models[ONE_TRACT].learner.views = as_it_is  # training hears one tract: these are the same weights
+        models |= {name: load_model(out / "model") for name in VARIANTS} | {
+            name: load_model(name) for name in BASELINES
+        }
+        models[ONE_LOOK].learner.views = as_it_is
+        models[BEFORE].learner.views = partial(tracts, factors=models[BEFORE].config.learner.tracts)
+        models[BEFORE].learner.nearness, models[BEFORE].learner.metric = 0.0, None
+        models[ALIKE].learner.nearness = 0.0
+        models[PLAIN].learner.metric = None
     summaries, rows = [], []
     for name, model in models.items():
         bank = open_corpora([require(left_out)], model.config.front_end)
@@ -125,7 +139,7 @@ def collect(folder: Path, seed: int) -> dict[str, Any]:
     rows = rows_of(folder)
     table, differences = [], []
     for k in SHOTS:
-        by_model = {model: asked_of(rows, model, k) for model in (RECIPE_NAME, ONE_TRACT, *BASELINES)}
+        by_model = {model: asked_of(rows, model, k) for model in (RECIPE_NAME, *VARIANTS, *BASELINES)}
         for model in by_model:
             some = [
                 s for result in results.values() for s in result["summaries"]
@@ -134,7 +148,7 @@ def collect(folder: Path, seed: int) -> dict[str, Any]:
             table.append({"model": model, **over_corpora(some), "corpora": some})
         differences += [
             {"model": RECIPE_NAME, "versus": name, "shots": k, **paired(by_model[RECIPE_NAME], by_model[name], seed)}
-            for name in (ONE_TRACT, *BASELINES)
+            for name in (*VARIANTS, *BASELINES)
         ]
     return {
         "what": "10-way accuracy on word sets left out of training with all their languages",
@@ -163,7 +177,7 @@ def show(result: dict[str, Any]) -> None:
     """The table as text."""
     for row in result["overall"]:
         low, high = row["ci95"]
-        print(f"{row['shots']}-shot {row['model']:<17} {100 * row['mean']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        print(f"{row['shots']}-shot {row['model']:<20} {100 * row['mean']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
               f"  worst {row['worst_corpus']} {100 * row['worst_mean']:.1f}  "
               + " ".join(f"{s['corpus'][:6]} {100 * s['mean']:.1f}" for s in row["corpora"]))  # fmt: skip
     for row in result["paired"]:

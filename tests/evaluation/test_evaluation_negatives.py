@@ -176,14 +176,14 @@ def test_what_is_meant_for_one_side_stays_there() -> None:
 
 def test_a_side_has_at_most_so_many_pieces_and_the_hours_that_they_stand_for() -> None:
     found = negatives()
-    every = draw_sides(found, ALL, 10_000, np.random.default_rng(3))
+    every = draw_sides(found, ALL, 10_000, 10_000, np.random.default_rng(3))
     assert sorted([*every.development, *every.test]) == list(range(len(found)))
     assert every.development_hours == pytest.approx(30 * 2.0 / 3600)
-    few = draw_sides(found, ALL, 60, np.random.default_rng(3))
+    few = draw_sides(found, ALL, 60, 60, np.random.default_rng(3))
     assert len(few.development) == len(few.test) == 60
     assert set(few.test) < set(every.test)
     assert few.test_hours == pytest.approx(every.test_hours * 60 / len(every.test))
-    other = draw_sides(found, ALL, 60, np.random.default_rng(4))
+    other = draw_sides(found, ALL, 60, 60, np.random.default_rng(4))
     assert set(other.test) != set(few.test)
 
 
@@ -191,7 +191,7 @@ def test_too_few_recordings_for_two_sides_are_refused() -> None:
     usable = np.zeros(60, bool)
     usable[7] = True
     with pytest.raises(InputError, match="1 of 60 negative recordings hold no enrolled word, too few"):
-        draw_sides(negatives(), usable, 10, np.random.default_rng(0))
+        draw_sides(negatives(), usable, 10, 10, np.random.default_rng(0))
 
 
 def test_two_sets_become_one() -> None:

@@ -22,8 +22,8 @@ from ..data.selection import Tasks, select_tasks
 from ..evaluation.protocols import Row, evaluate, fitted, summary
 from ..learners.presets import LEARNERS
 from ..nets.cost import n_parameters
-from ..tasks import TASKS
 from ..provenance import as_episode
+from ..tasks import TASKS
 from .apart import require_apart
 from .budget import FEW_STEPS, train_for
 from .recorded import Cell, Finished, cell_folder, read_recipe, write_cell

@@ -68,6 +68,8 @@ class LearnerConfig(Strict):
     tracts: tuple[Annotated[float, Field(ge=0.7, le=1.4)], ...] = (0.9, 1.1)
     """Lengths of other vocal tracts, relative to the speaker's, in which a take is remembered too; () for none. A query
     is compared with the one that suits it best."""
+    tightened_db: float = Field(0.0, ge=0, le=60)
+    """``prototypes`` remember a take once more, cut where it falls this far below its loudest frame; 0 for not."""
     nearness: float = Field(0.0, ge=0, le=100)
     """How much more the nearer takes of a word count for ``prototypes`` in use: 0 is a plain mean over the takes, and
     the larger it is, the more a query need only be near one of them. A word said by several people is many places."""

@@ -347,16 +347,20 @@ def _has_speakers(members: Sequence[Utterance]) -> bool:
 
 
 def draw_sides(
-    negatives: Negatives, usable: Bool[np.ndarray, " R"], max_negatives: int, rng: np.random.Generator
+    negatives: Negatives,
+    usable: Bool[np.ndarray, " R"],
+    max_development: int,
+    max_test: int,
+    rng: np.random.Generator,
 ) -> Sides:
-    """At most ``max_negatives`` pieces for either side.
+    """At most so many pieces for either side.
 
     Raises:
         InputError: a side is left without a piece.
     """
     development, test = split_recordings(negatives, usable, rng)
     pieces, hours = [], []
-    for side in (development, test):
+    for side, at_most in ((development, max_development), (test, max_test)):
         there = np.flatnonzero(side[negatives.recording])
         if len(there) == 0:
             n = int(usable.sum())
@@ -364,7 +368,7 @@ def draw_sides(
                 f"{n} of {len(negatives.utterances)} negative recordings hold no enrolled word, too few for a "
                 "threshold and its test; give more --negatives, or ask for fewer --ways."
             )
-        drawn = np.sort(rng.permutation(there)[:max_negatives])
+        drawn = np.sort(rng.permutation(there)[:at_most])
         pieces.append(drawn)
         hours.append(float(negatives.durations_s[side].sum()) / 3600 * len(drawn) / len(there))
     return Sides(pieces[0], pieces[1], hours[0], hours[1])

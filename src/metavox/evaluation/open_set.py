@@ -43,6 +43,8 @@ class OpenSetProtocol(Protocol):
     """How sure the upper bound of that share is."""
     max_negatives: int = 2000
     """Pieces on either side of an episode, at most."""
+    max_test: int | None = None
+    """Pieces on the test side, where that is to have others: the more, the surer is what a threshold lets through."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,8 +55,13 @@ class OpenSetProtocol(Protocol):
             raise InputError("--far names no share, or one twice; name each once.")
         if not 0.5 < self.confidence < 1:
             raise InputError(f"--confidence is {self.confidence:g}; give one between 0.5 and 1, such as 0.95.")
-        if self.max_negatives < 1:
+        if min(self.max_negatives, self.at_most_on_test) < 1:
             raise InputError(f"--max-negatives is {self.max_negatives}; it must be at least 1.")
+
+    @property
+    def at_most_on_test(self) -> int:
+        """Pieces on the test side, at most."""
+        return self.max_negatives if self.max_test is None else self.max_test
 
 
 def far_key(far: float) -> str:
@@ -102,7 +109,8 @@ def evaluate_open_set(
         heard = [bank.utterances[position] for position in draw.support.tolist()]
         asked = [bank.utterances[position] for position in draw.query.tolist()]
         rng = np.random.default_rng([protocol.seed, i, 1])
-        sides = draw_sides(negatives, spoken.none_of([*heard, *asked]), protocol.max_negatives, rng)
+        usable = spoken.none_of([*heard, *asked])
+        sides = draw_sides(negatives, usable, protocol.max_negatives, protocol.at_most_on_test, rng)
         state = transfer(learner, bank.batch(draw.support, draw.support_labels, len(draw.classes), front_end))
         query = bank.batch(draw.query, draw.query_labels, len(draw.classes), front_end)
         with torch.no_grad():

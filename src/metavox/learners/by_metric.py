@@ -1,5 +1,6 @@
 """The shelf of learners that compare: with what is enrolled, through an encoder that stays as it is."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -7,10 +8,10 @@ import torch
 from torch import nn
 
 from ..config import LearnerConfig
-from ..contracts import Encoder
+from ..contracts import Batch, Encoder
 from ..nets import comparing
 from ..nets.cross_attention import CrossTransformer
-from ..nets.views import tracts
+from ..nets.views import looks
 from .classified import ClassifiedPrototypes
 from .classifier import N_SEGMENTS
 from .metric import Prototypes
@@ -24,18 +25,19 @@ N_MOMENTS = 32
 
 def prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """Class means in kernel form, whatever the kernel."""
-    return _to_be_furnished(
-        Prototypes(encoder, config.match, config.band, partial(tracts, factors=config.tracts), config.nearness), config
-    )
+    return _to_be_furnished(Prototypes(encoder, config.match, config.band, _looks(config), config.nearness), config)
 
 
 def classified_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     """The same, trained to tell all classes of training apart too."""
-    views = partial(tracts, factors=config.tracts)
     learner = ClassifiedPrototypes(
-        encoder, config.match, config.band, views, config.n_base_classes, base_weight=config.base_weight
+        encoder, config.match, config.band, _looks(config), config.n_base_classes, base_weight=config.base_weight
     )
     return _to_be_furnished(learner, config)
+
+
+def _looks(config: LearnerConfig) -> Callable[[Batch], Sequence[Batch]]:
+    return partial(looks, factors=config.tracts, below_db=config.tightened_db)
 
 
 def _to_be_furnished(learner: Prototypes, config: LearnerConfig) -> Prototypes:
