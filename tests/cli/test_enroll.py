@@ -10,6 +10,7 @@ import pytest
 import sounds
 from calling import Metavox, caller
 
+from metavox.checkpoint import build, load_model, save_model
 from metavox.runtime.commands import CommandRecognizer
 
 RATE = sounds.RATE_HZ
@@ -290,6 +291,29 @@ def test_negatives_can_be_given_later(metavox: Metavox, house: Path, talk: Path)
     found = json.loads(said.out)
     assert (found["promise"]["target"], found["revision"]) == (0.1, 2)
     assert found["findings"] == []
+
+
+def test_a_profile_is_adapted_to_the_noise_of_a_place(metavox: Metavox, takes: Path, tmp_path: Path) -> None:
+    templates = load_model("dtw").config
+    config = templates.model_copy(update={"front_end": templates.front_end.model_copy(update={"n_frames": 32})})
+    save_model(tmp_path / "model", build(config), config, {})
+    house = tmp_path / "house"
+    assert metavox("enroll", tmp_path / "model", takes, "--out", house).status == 0
+    noise = 0.02 * np.random.default_rng(0).standard_normal(3 * RATE)
+    place = sounds.write(tmp_path / "place" / "01.wav", noise.astype(np.float32)).parent
+    said = metavox("enroll", "--into", house, "--place", place, "--json")
+    assert said.status == 0, said.err
+    assert CommandRecognizer.from_pretrained(house).place_ is not None
+    Path("empty").mkdir()
+    assert "metavox record --noise" in metavox("enroll", "--into", house, "--place", "empty").err
+
+
+def test_recordings_are_named_with_a_probability(metavox: Metavox, house: Path, tmp_path: Path) -> None:
+    clip = sounds.write(tmp_path / "new.wav", sounds.say(WORDS[1], take=9))
+    (found,) = json.loads(metavox("recognize", house, clip, "--json").out)
+    assert found["label"] == WORDS[1]
+    assert 0.5 < found["probability"] <= 1
+    assert metavox("recognize", house, clip).out.endswith(f"\t{found['probability']:.2f}\n")
 
 
 def test_what_is_enrolled_is_listed(metavox: Metavox, house: Path) -> None:

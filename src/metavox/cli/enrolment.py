@@ -219,10 +219,18 @@ def _opened(options: dict[str, Any], base: "Model") -> dict[str, Any]:
 
 
 def _adapt(recognizer: "CommandRecognizer", places: Sequence[Path]) -> None:
-    adapt = getattr(recognizer, "adapt_to_place", None)
-    if adapt is None:
-        raise InputError("This version adapts no profile to a place; leave --place out.")
-    adapt(list(places))
+    """Adapt to the noise in files or folders."""
+    from ..runtime.negatives import recordings_in
+
+    clips: list[Path] = []
+    for place in places:
+        try:
+            clips += recordings_in(place)
+        except InputError:
+            raise InputError(
+                f"{place} holds no recording of noise; make one with `metavox record --noise 10 --out FOLDER`."
+            ) from None
+    recognizer.adapt_to_place(clips)
 
 
 def _among(recognizer: "CommandRecognizer") -> list["Finding"]:

@@ -1,9 +1,14 @@
 """``metavox recognize``: name the word in each recording, or refuse."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..runtime.commands import CommandRecognizer
 
 
 def recognize(
@@ -43,10 +48,11 @@ def recognize(
         print(f"{path}\t{decision.label or '-'}\t{decision.score:.2f}{sure}")
 
 
-def _probabilities(recognizer: Any, files: list[Path], best: list[str]) -> list[float | None]:
-    """Of the best word of each file; None where the recogniser gives none."""
-    if not hasattr(recognizer, "predict_proba"):
-        return [None] * len(best)
+def _probabilities(recognizer: "CommandRecognizer", files: list[Path], best: list[str]) -> list[float | None]:
+    """Of the best word of each file; None where nothing is known of how sure scores are."""
     column = {str(name): place for place, name in enumerate(recognizer.classes_)}
-    rows = recognizer.predict_proba(list(files))
+    try:
+        rows = recognizer.predict_proba(list(files))
+    except InputError:  # one take a word; the files were heard before
+        return [None] * len(best)
     return [float(row[column[name]]) for row, name in zip(rows, best, strict=True)]
