@@ -327,6 +327,20 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """How a place sounds where nobody speaks: what stays of a few seconds of its noise, from which nobody is heard."""
+
+    power_db: tuple[float, ...]
+    """Mean power of each mel bin; samples in the 16-bit range."""
+    low_db: float
+    """Level that a tenth of the frames stay below, relative to ``power_db``."""
+    high_db: float
+    """Level that hardly any frame is above, relative to ``power_db``."""
+    duration_s: float
+    """Noise that this was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What a user saves: adapted values, their labels, and everything needed to use them honestly later."""
 

@@ -5,6 +5,7 @@ stage (``window``) crops, lifts, normalises and resamples what an item is drawn 
 Log values are natural logarithms of power: 1 dB = ln(10) / 10.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, log, pi
 from typing import overload
@@ -188,8 +189,7 @@ def speech_bounds(log_mel: Float[np.ndarray, "T F"], front_end: FrontEnd) -> tup
     than 100 ms or the clip. Where nothing stands out, or nothing else is there, it is the whole clip.
     """
     total = len(log_mel)
-    # What is shorter than a click is, seen through a window, this many frames long or less.
-    n_click = ceil((CLICK_MS + front_end.window_ms) / front_end.hop_ms)
+    n_click = click_frames(front_end)
     if total <= n_click:
         return 0, total
     energy = np.log(np.exp(log_mel).sum(axis=1)) / DB
@@ -200,9 +200,19 @@ def speech_bounds(log_mel: Float[np.ndarray, "T F"], front_end: FrontEnd) -> tup
     least, most = SPEECH_BELOW_PEAK_DB
     above = energy - min(max(floor + SPEECH_ABOVE_FLOOR_DB, peak - most), peak - least)
 
+    return stretch_above(above, front_end)
+
+
+def stretch_above(above: Float[np.ndarray, " T"], front_end: FrontEnd) -> tuple[int, int]:
+    """Bounds of what lies above a threshold, by how much in dB; everything where nothing lasts above it."""
+    total, n_click = len(above), click_frames(front_end)
     edges = np.flatnonzero(np.diff(above > 0, prepend=False, append=False))
+    if len(edges) == 0:
+        return 0, total
     starts, ends = _bridge(edges[::2], edges[1::2], CLOSURE_MS / front_end.hop_ms)
     lasting = ends - starts >= n_click
+    if not lasting.any():
+        return 0, total
     starts, ends = _bridge(starts[lasting], ends[lasting], BRIDGE_MS / front_end.hop_ms)
     area = np.append(0, np.cumsum(above.clip(min=0)))
     areas = area[ends] - area[starts]
@@ -213,6 +223,11 @@ def speech_bounds(log_mel: Float[np.ndarray, "T F"], front_end: FrontEnd) -> tup
     missing = ceil(MIN_SPEECH_MS / front_end.hop_ms) - (end - start + 2 * margin)
     margin += max(0, ceil(missing / 2))
     return max(0, start - margin), min(total, end + margin)
+
+
+def click_frames(front_end: FrontEnd) -> int:
+    """What is shorter than a click is, seen through a window, this many frames long or less."""
+    return ceil((CLICK_MS + front_end.window_ms) / front_end.hop_ms)
 
 
 def _bridge(starts: np.ndarray, ends: np.ndarray, gap: float) -> tuple[np.ndarray, np.ndarray]:
@@ -277,7 +292,17 @@ def _moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(x.dtype), (variance + VARIANCE_FLOOR).rsqrt().to(x.dtype)
 
 
-def heard(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> Float[np.ndarray, "T F"]:
+Spoken = Callable[[Float[np.ndarray, "T F"], FrontEnd], Float[np.ndarray, "T2 F"]]
+"""Log mel frames of a clip in, those of its speech out."""
+
+
+def cropped(log_mel: Float[np.ndarray, "T F"], front_end: FrontEnd) -> Float[np.ndarray, "T2 F"]:
+    """The frames that ``speech_bounds`` finds, or all of them where the front end does not crop."""
+    start, end = speech_bounds(log_mel, front_end) if front_end.crop else (0, len(log_mel))
+    return log_mel[start:end]
+
+
+def heard(wave: Float[np.ndarray, " S"], front_end: FrontEnd, spoken: Spoken = cropped) -> Float[np.ndarray, "T F"]:
     """Log mel frames of the stretch of a clip that holds speech: trim padding, log mel, bounds of speech.
 
     Raises:
@@ -290,15 +315,16 @@ def heard(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> Float[np.ndarra
             f"The clip holds {len(sound) / front_end.rate_hz:.3g} s of sound; "
             f"at least {front_end.window_ms / 1000:g} s are needed, record it again."
         )
-    start, end = speech_bounds(values, front_end) if front_end.crop else (0, len(values))
-    return values[start:end]
+    return spoken(values, front_end)
 
 
-def prepare(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " 1"]]:
+def prepare(
+    wave: Float[np.ndarray, " S"], front_end: FrontEnd, spoken: Spoken = cropped
+) -> tuple[Float[Tensor, "1 T F"], Int[Tensor, " 1"]]:
     """The window of one clip as a batch of one: what is ``heard``, then ``window``. The device path.
 
     Raises:
         InputError: nothing but digital silence, or less sound than one analysis window.
     """
-    values = torch.from_numpy(heard(wave, front_end))[None]
+    values = torch.from_numpy(heard(wave, front_end, spoken))[None]
     return window(values, torch.tensor([0]), torch.tensor([values.shape[1]]), front_end)

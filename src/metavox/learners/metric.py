@@ -121,8 +121,9 @@ class Prototypes(nn.Module):
         ]
         return torch.cat(parts).reshape(-1, n_takes, n_views).amax(-1)
 
-    def adapt(self, support: Batch) -> State:
-        return self._remember(*self._takes(support), support.labels, support.n_classes)
+    def adapt(self, support: Batch, more: Sequence[Batch] = ()) -> State:
+        """Remember the takes; ``more`` are further views of the same ones, of the same lengths."""
+        return self._remember(*self._takes(support, more), support.labels, support.n_classes)
 
     def predict(self, state: State, query: Batch) -> Output:
         return self.compare(state, *self.embed(query))
@@ -176,9 +177,9 @@ class Prototypes(nn.Module):
             return leave_one_out_nearest(similarity, labels, n_classes, self.nearness)
         return leave_one_out_scores(similarity, labels, n_classes)
 
-    def _takes(self, support: Batch) -> tuple[Tensor, Tensor]:
+    def _takes(self, support: Batch, more: Sequence[Batch] = ()) -> tuple[Tensor, Tensor]:
         """(S, V, T', D) frames of every view, and their lengths (S,)."""
-        views = [support] if self.training else self.views(support)
+        views = [support] if self.training else [*self.views(support), *more]
         embedded = [self.embed(view) for view in views]
         return torch.stack([frames for frames, _ in embedded], 1), embedded[0][1]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..contracts import Calibration, Profile, State
+from ..contracts import Calibration, Place, Profile, State
 
 FORMAT = 2
 N_EARLIER = 10
@@ -64,6 +64,8 @@ class Revision:
     """Of the probabilities that scores become."""
     state: State | None = None
     """None where it is to be made of the takes again."""
+    place: Place | None = None
+    """Where it is adapted to be used."""
 
     def without_audio(self) -> "Revision":
         """The same without the recordings."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..checkpoint import read_document
 from ..config import validated
-from ..contracts import Calibration, FrontEnd, InputError, Promise, as_row
+from ..contracts import Calibration, FrontEnd, InputError, Place, Promise, as_row
 from .contents import (
     FORMAT,
     MAX_TAKE_S,
@@ -47,6 +47,7 @@ def row_of(revision: Revision) -> dict[str, Any]:
         "calibration": {**as_row(calibration), "promise": promise},
         "expected_refusals": revision.expected_refusals,
         "temperature": revision.temperature,
+        **({} if revision.place is None else {"place": as_row(revision.place)}),
         "takes": [
             {
                 "name": take.name,
@@ -77,6 +78,7 @@ class _Threshold(_Strict):
 
 
 _Word = Annotated[str, Field(min_length=1, max_length=MAX_WORD_LENGTH)]
+_Level = Annotated[float, Field(ge=-500, le=500)]
 _Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -89,6 +91,16 @@ class _TakeRow(_Strict):
     audio: bool = False
 
 
+class _PlaceRow(_Strict):
+    power_db: tuple[_Level, ...] = Field(min_length=8, max_length=256)
+    low_db: _Level
+    high_db: _Level
+    duration_s: float = Field(ge=0)
+
+    def place(self) -> Place:
+        return Place(self.power_db, self.low_db, self.high_db, self.duration_s)
+
+
 class RevisionRow(_Strict):
     """A revision as it is written."""
 
@@ -99,6 +111,7 @@ class RevisionRow(_Strict):
     expected_refusals: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0)
     takes: tuple[_TakeRow, ...] = Field(max_length=MAX_TAKES)
+    place: _PlaceRow | None = None
 
     @model_validator(mode="after")
     def _words_are_labels(self) -> "RevisionRow":

@@ -129,6 +129,9 @@ def load_profile(folder: Path) -> Saved:
     for key, frames in here.items():
         if frames.shape[-1] != found.front_end.n_mels:
             raise InputError(f"{folder / 'takes.safetensors'}: take {key} does not fit its front end; {AGAIN}.")
+    for one in (now, *earlier):
+        if one.place is not None and len(one.place.power_db) != found.front_end.n_mels:
+            raise InputError(f"{folder / 'profile.json'}: the place does not fit its front end; {AGAIN}.")
     profile = Profile(state, found.labels, now.calibration, found.front_end, found.model_hash, found.version)
     options = {} if found.options is None else found.options.model_dump()
     relied = found.model_dump(include={"model", "model_relative", "model_name"})
@@ -211,8 +214,9 @@ class _Files:
             takes.append(Take(take.name, take.word, take.source, take.duration_s, kept, audio))
         calibration = row.calibration.calibration()
         return Revision(
-            row.revision, row.change, row.labels, calibration, tuple(takes), row.expected_refusals, row.temperature
-        )
+            row.revision, row.change, row.labels, calibration, tuple(takes), row.expected_refusals, row.temperature,
+            place=None if row.place is None else row.place.place(),
+        )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------- its model

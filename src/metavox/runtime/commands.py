@@ -15,12 +15,13 @@ from torch import Tensor
 from ..calibration import Probabilities, decide
 from ..calibration.probabilities import probabilities
 from ..checkpoint import Model, load_model
-from ..contracts import Calibration, Decision, InputError, Output, Profile, State
+from ..contracts import Calibration, Decision, InputError, Output, Place, Profile, State
 from ..profiles import Revision, Take, load_profile, save_profile
 from ..profiles.contents import N_EARLIER
 from .enrolment import (
     as_options,
     base_of,
+    heard_at,
     heard_by,
     judged,
     kept_takes,
@@ -34,6 +35,7 @@ from .enrolment import (
 from .enrolment import nearest_reference as nearest_reference
 from .estimator import Estimator
 from .negatives import Negatives, Places, chosen
+from .place import place_of, require_views
 from .takes import Clips
 
 DEFAULT = "metavox/commands-small"
@@ -64,6 +66,7 @@ class CommandRecognizer(Estimator):
         state_: adapted values.
         takes_: what is kept of each take.
         revision_: counts the changes.
+        place_: how the place sounds that it is adapted to, or None.
         model_: the base model.
     """
 
@@ -75,10 +78,10 @@ class CommandRecognizer(Estimator):
     state_: State
     takes_: tuple[Take, ...]
     revision_: int
+    place_: Place | None
     model_: Model
     _revision: Revision
     _earlier: tuple[Revision, ...] = ()
-    _given_numbers: bool = False
 
     def __init__(
         self,
@@ -173,7 +176,7 @@ class CommandRecognizer(Estimator):
         marks = [synthetic] * len(clips)
         front_end = self.model_.config.front_end
         more = kept_takes(clips, [name] * len(clips), front_end, keep_audio=self.keep_audio, synthetic=marks)
-        self._learn(self.model_, (*self.takes_, *more), labels, f"add {name}")
+        self._learn(self.model_, (*self.takes_, *more), labels, f"add {name}", self.place_)
         return self
 
     def remove(self, word: str) -> "CommandRecognizer":
@@ -186,7 +189,8 @@ class CommandRecognizer(Estimator):
         if len(self.labels_) == 1:
             raise InputError(f"{name!r} is the only enrolled word; delete the profile instead.")
         labels = tuple(label for label in self.labels_ if label != name)
-        self._learn(self.model_, tuple(take for take in self.takes_ if take.word != name), labels, f"remove {name}")
+        takes = tuple(take for take in self.takes_ if take.word != name)
+        self._learn(self.model_, takes, labels, f"remove {name}", self.place_)
         return self
 
     def rename(self, old: str, new: str) -> "CommandRecognizer":
@@ -211,7 +215,22 @@ class CommandRecognizer(Estimator):
             InputError: a target that the negatives cannot support.
         """
         self._require_fitted()
-        self._learn(self.model_, self.takes_, self.labels_, "recalibrate", self.state_)
+        self._learn(self.model_, self.takes_, self.labels_, "recalibrate", self.place_, self.state_)
+        return self
+
+    def adapt_to_place(self, noise_clips: Clips | None) -> "CommandRecognizer":
+        """Hear commands better where they are said, from a few seconds of its noise (``runtime.place``).
+
+        ``place_`` says how much was used. Words that are added later are adapted too; ``fit`` begins anew. None
+        forgets the place.
+
+        Raises:
+            InputError: less than a second of noise, or silence; a model that cannot adapt.
+        """
+        self._require_fitted()
+        require_views(self.model_)
+        place = None if noise_clips is None else place_of(noise_clips, self.model_.config.front_end)
+        self._learn(self.model_, self.takes_, self.labels_, "place" if place else "no place", place)
         return self
 
     def undo(self) -> "CommandRecognizer":
@@ -225,7 +244,7 @@ class CommandRecognizer(Estimator):
             raise InputError(f"Revision {self.revision_} is the first that is remembered; there is nothing to undo.")
         *earlier, last = self._earlier
         if last.state is None:
-            last = replace(last, state=state_of(self.model_, last.takes, last.labels))
+            last = replace(last, state=state_of(self.model_, last.takes, last.labels, last.place))
         self._set(self.model_, last, tuple(earlier))
         return self
 
@@ -239,7 +258,7 @@ class CommandRecognizer(Estimator):
         other = CommandRecognizer(**{**self.get_params(), "model": model})
         base = other._open()
         takes = heard_by(base, self.takes_, self.model_.config.front_end)
-        other._learn(base, takes, self.labels_, f"model {base.name}")
+        other._learn(base, takes, self.labels_, f"model {base.name}", heard_at(base, self.place_, self.model_))
         return other
 
     # ----------------------------------------------------------------------------------------------------- recognition
@@ -273,17 +292,9 @@ class CommandRecognizer(Estimator):
         columns = [self.labels_.index(str(word)) for word in self.classes_]
         return found[:, [*columns, -1]] if refusal else found[:, columns]
 
-    def score(self, clips: Clips, words: Sequence[Any] | np.ndarray) -> float:
-        """Share of the clips that are named rightly. A refusal is wrong, but right where the word is None."""
-        if len(clips) != len(words) or len(clips) == 0:
-            raise InputError(f"{len(clips)} clips were given with {len(words)} words; give one word for each clip.")
-        truth = [None if word is None else word_of(word) for word in words]
-        said = [decision.label for decision in self.decide(clips)]
-        return float(np.mean([one == other for one, other in zip(said, truth, strict=True)]))
-
     def _scores(self, clips: Clips) -> Float[Tensor, "B C"]:
         self._require_fitted()
-        return scores_of(self.model_, self.state_, len(self.labels_), clips)
+        return scores_of(self.model_, self.state_, len(self.labels_), clips, self.place_)
 
     # ------------------------------------------------------------------------------------------------ what is enrolled
 
@@ -293,12 +304,6 @@ class CommandRecognizer(Estimator):
         self._require_fitted()
         counts = Counter(take.word for take in self.takes_)
         return {label: counts[label] for label in self.labels_}
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """Enrolled words, sorted; numbers where ``fit`` was given numbers."""
-        self._require_fitted()
-        return np.array(sorted(int(label) for label in self.labels_) if self._in_numbers else sorted(self.labels_))
 
     @property
     def profile_(self) -> Profile:
@@ -339,10 +344,16 @@ class CommandRecognizer(Estimator):
         return base
 
     def _learn(
-        self, model: Model, takes: tuple[Take, ...], labels: tuple[str, ...], change: str, state: State | None = None
+        self,
+        model: Model,
+        takes: tuple[Take, ...],
+        labels: tuple[str, ...],
+        change: str,
+        place: Place | None = None,
+        state: State | None = None,
     ) -> None:
         """Make state and threshold first, so that a failure leaves the recogniser as it was."""
-        state = state_of(model, takes, labels) if state is None else state
+        state = state_of(model, takes, labels, place) if state is None else state
         found = judged(
             model,
             state,
@@ -353,7 +364,7 @@ class CommandRecognizer(Estimator):
             confidence=self.confidence,
         )
         refused, temperature = found.expected_refusals, found.temperature
-        self._keep(model, Revision(0, change, labels, found.calibration, takes, refused, temperature, state))
+        self._keep(model, Revision(0, change, labels, found.calibration, takes, refused, temperature, state, place))
 
     def _keep(self, model: Model, revision: Revision) -> None:
         """Take the next revision; those before it are remembered where they belong to the same model."""
@@ -369,11 +380,7 @@ class CommandRecognizer(Estimator):
         self._revision, self._earlier = revision, earlier
         self.model_, self.state_, self.labels_, self.takes_ = model, revision.state, revision.labels, revision.takes
         self.calibration_, self.expected_refusals_ = revision.calibration, revision.expected_refusals
-        self.revision_ = revision.number
-
-    @property
-    def _in_numbers(self) -> bool:
-        return self._given_numbers and all(label.removeprefix("-").isdecimal() for label in self.labels_)
+        self.revision_, self.place_ = revision.number, revision.place
 
     def _enrolled(self, word: Any) -> str:
         self._require_fitted()
@@ -381,7 +388,3 @@ class CommandRecognizer(Estimator):
         if name not in self.labels_:
             raise InputError(f"{name!r} is not enrolled; enrolled are {', '.join(self.labels_)}.")
         return name
-
-    def _require_fitted(self) -> None:
-        if not hasattr(self, "state_"):
-            raise InputError("Nothing is enrolled yet; call fit with takes and their words first.")

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from torch import Tensor
 from ..audio import check_take
 from ..calibration import calibrate, enrolment_scores, fit_probabilities, threshold_for
 from ..checkpoint import Model, load_model
-from ..contracts import Batch, Calibration, Enrollable, FrontEnd, InputError, State
+from ..contracts import Batch, Calibration, Enrollable, FrontEnd, InputError, Place, State
 from ..data.layouts import printable, shown
-from ..features import heard
+from ..features import cropped, heard
 from ..profiles import Saved, model_of_profile
 from ..profiles.contents import MAX_TAKE_S, MAX_TAKES, MAX_WORD_LENGTH, MAX_WORDS, Source, Take
 from .negatives import Negatives, places_of
+from .noise_bounds import speech_in
+from .place import noisy_batches, require_views
 from .takes import Clip, Clips, alike_in_length, batch_of, each_of, take_wave, take_window
 
 
@@ -106,10 +109,14 @@ def support_of(takes: Sequence[Take], labels: Sequence[str], front_end: FrontEnd
     return batch_of([take.frames for take in takes], [where[take.word] for take in takes], len(labels), front_end)
 
 
-def state_of(model: Model, takes: Sequence[Take], labels: Sequence[str]) -> State:
-    """Adapted values."""
+def state_of(model: Model, takes: Sequence[Take], labels: Sequence[str], place: Place | None = None) -> State:
+    """Adapted values, for use at a place where one is given."""
+    front_end = model.config.front_end
+    support = support_of(takes, labels, front_end)
     with torch.no_grad():
-        return model.learner.adapt(support_of(takes, labels, model.config.front_end))
+        if place is None:
+            return model.learner.adapt(support)
+        return require_views(model).adapt(support, noisy_batches([take.frames for take in takes], support, front_end))
 
 
 @dataclass(frozen=True)
@@ -199,14 +206,23 @@ def heard_by(model: Model, takes: tuple[Take, ...], front_end: FrontEnd) -> tupl
     return tuple(replace(old, frames=new.frames, audio=new.audio) for old, new in zip(takes, heard_again, strict=True))
 
 
-def scores_of(model: Model, state: State, n_words: int, clips: Clips) -> Float[Tensor, "B C"]:
-    """Scores of clips that are to be recognised; who else is asked about does not matter.
+def heard_at(model: Model, place: Place | None, old: Model) -> Place | None:
+    """A place as another model hears it; None where it has other bins, since no recording of it was kept."""
+    alike = model.config.front_end.spectral_key() == old.config.front_end.spectral_key()
+    return place if alike and model.config.front_end.n_frames is not None else None
+
+
+def scores_of(
+    model: Model, state: State, n_words: int, clips: Clips, place: Place | None = None
+) -> Float[Tensor, "B C"]:
+    """Scores of clips that are to be recognised, said at a place; who else is asked about does not matter.
 
     Raises:
         InputError: all clips that cannot be used, in one message.
     """
     front_end = model.config.front_end
-    windows = each_of(clips, lambda clip: take_window(clip, front_end, strict=False))
+    spoken = cropped if place is None else partial(speech_in, place=place)
+    windows = each_of(clips, lambda clip: take_window(clip, front_end, strict=False, spoken=spoken))
     scores = torch.zeros(len(windows), n_words)
     for at in alike_in_length([window.shape[1] for window, _ in windows]):
         lengths = torch.cat([windows[i][1] for i in at])

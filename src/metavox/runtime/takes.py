@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..audio import check_take, from_array, read
 from ..contracts import Batch, FrontEnd, InputError
 from ..data.manifests import load_corpus
-from ..features import prepare, window
+from ..features import Spoken, cropped, prepare, window
 
 Clip = str | Path | tuple[np.ndarray, int]
 """A path, or samples with their rate in Hz."""
@@ -37,7 +37,9 @@ def take_wave(clip: Clip, rate_hz: int) -> tuple[str, Float[np.ndarray, " S"]]:
     raise InputError(f"A clip is a path, or samples with their rate in Hz; {type(clip).__name__} is neither.")
 
 
-def take_window(clip: Clip, front_end: FrontEnd, *, strict: bool = True) -> tuple[Tensor, Tensor]:
+def take_window(
+    clip: Clip, front_end: FrontEnd, *, strict: bool = True, spoken: Spoken = cropped
+) -> tuple[Tensor, Tensor]:
     """The (1, T, F) window of one clip and its length, computed as in training.
 
     With ``strict`` (enrolment) a short, silent or clipped take is refused; what is only to be recognised may be
@@ -48,7 +50,7 @@ def take_window(clip: Clip, front_end: FrontEnd, *, strict: bool = True) -> tupl
     """
     name, wave = take_wave(clip, front_end.rate_hz)
     check_take(wave, front_end.rate_hz, name, clipping=strict)
-    return prepare(wave, front_end)
+    return prepare(wave, front_end, spoken)
 
 
 def each_of(clips: Iterable[C], one: Callable[[C], R]) -> list[R]:
