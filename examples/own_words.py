@@ -1,6 +1,6 @@
 """Enrol three words from three takes each, recognise new takes, refuse a fourth word, and change the vocabulary.
 
-    python examples/own_words.py                     # the untrained baseline, works at once
+    python examples/own_words.py                     # the model that comes with Metavox
     python examples/own_words.py demo/prototypes     # a model that `make demo` trained
 
 The takes are spoken by espeak-ng (extra `demo`), so that the example runs anywhere; give your own files instead:
@@ -22,7 +22,7 @@ def takes(word: str, n: int, first: int = 0) -> list[tuple]:
 
 def main() -> None:
     """Print what is heard."""
-    model = sys.argv[1] if len(sys.argv) > 1 else "dtw"
+    model = sys.argv[1] if len(sys.argv) > 1 else "metavox/commands-small"
     words = ["taa", "mlango", "muziki"]  # lamp, door, music
     clips = [clip for word in words for clip in takes(word, 3)]
     house = CommandRecognizer.from_pretrained(model).fit(clips, [word for word in words for _ in range(3)])

@@ -121,7 +121,8 @@ def design_effect(
     negatives would have (Rao and Scott 1992), at several levels: where ``expected`` alarms pass, twice and four times
     as many, and not fewer than ten. The few alarms above the threshold itself would tell little, and least so in the
     draws in which the worst recordings happen to be absent. The largest counts, with three safeguards: a standard error
-    is added to each (but no more than if all sounds of a recording passed together); Student's t with as many degrees
+    is added to each that is above 1 by more than that (but no more than if all sounds of a recording passed together);
+    Student's t with as many degrees
     of freedom as recordings stands for the normal distribution (Korn and Graubard 1998); and where recordings are
     fewer than ten, stretches of them stand for recordings, and how the whole recordings differ counts too.
 
@@ -140,7 +141,10 @@ def design_effect(
         return least  # each its own
     sizes = np.bincount(codes)
     together = float((sizes**2).sum() / len(scores)) * n_units / (n_units - 1)
-    found = max(max(ratio, min(ratio * (1 + error), together)) for ratio, error in _ratios(codes, order, expected))
+    found = max(
+        max(ratio, min(ratio * (1 + error), together)) if ratio * (1 - error) > 1 else ratio
+        for ratio, error in _ratios(codes, order, expected)
+    )
     # Bounds are this much further away, as the variance is estimated too.
     wider = student_t_quantile(confidence, n_units - 1) / NormalDist().inv_cdf(confidence)
     return max(1.0, least, found) * wider**2
