@@ -21,6 +21,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.DemoR
     patch.setattr(demo, "SYNTH", {"languages": ["de", "sw", "tr"], "n_words": 14, "n_voices": 6})
     patch.setattr(demo, "N_EPISODES", 8)
     patch.setattr(demo, "N_SLOW_EPISODES", 4)
+    patch.setattr(demo, "N_ENROLMENTS", 2)
     out = tmp_path_factory.mktemp("demo") / "out"
     try:
         return out, demo.run_demo(out, minutes=0.05, seed=0, report=lambda what, done, total, note="": None)
@@ -60,7 +61,10 @@ def test_the_report_and_the_profile_can_be_used(finished: tuple[Path, demo.DemoR
     page = (out / "report.html").read_text(encoding="utf-8")
     assert all(title in page for title in demo.TITLES.values())
     lines = [json.loads(line) for line in (out / "results.jsonl").open(encoding="utf-8")]
-    assert {line["kind"] for line in lines} == {"summary", "overall", "paired", "enrolment"}
+    assert {line["kind"] for line in lines} == {"summary", "overall", "paired", "enrolment", "reliability"}
+    (asked,) = (line for line in lines if line["kind"] == "reliability")
+    assert (asked["n"], asked["n_unknown"], asked["n_enrolments"]) == (40, 20, 2)
+    assert "After 2 enrolments of 5 words" in page
     house = CommandRecognizer.from_pretrained(out / "profile")
     assert len(house.labels_) == demo.N_ENROLLED
     assert ", ".join(house.labels_) in result.enrolment_sentence

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from metavox.contracts import InputError
+from metavox.evaluation.reliability import Answers
 from metavox.evaluation.report import Confusion, Embedding, ReportData, render, write_report
 
 VOID = {"meta"}
@@ -87,6 +88,11 @@ def group_row(name, episodes, share, **more):
     }
 
 
+def some_answers(model="prototypes", corpus="A"):
+    rng = np.random.default_rng(3)
+    return Answers(rng.dirichlet(np.ones(4), 60), np.arange(60) % 6 // 2 + 1, 3, 2, model, corpus)
+
+
 def a_report(**more):
     rng = np.random.default_rng(0)
     labels = [word for word in WORDS for _ in range(6)]
@@ -104,6 +110,7 @@ def a_report(**more):
             {"spoken": "ačiū", "heard": None, "score": -0.5, "threshold": -0.4, "right": False},
             {"spoken": "muzika", "heard": None, "score": -0.9, "threshold": -0.4, "right": True},
         ],
+        "reliability": some_answers(),
         "drawn": {"en:yes": 9, "en:no": 3, "zh:零": 4},
         "groups": [group_row("words * en", 6, 0.75), group_row("слова * zh", 2, 0.25, mean_loss=None)],
         "drawn_for": "prototypes",
@@ -140,7 +147,19 @@ def test_anchors_lead_to_the_parts_that_are_there():
 
 @pytest.mark.parametrize(
     "part",
-    ["summaries", "paired", "training", "confusion", "embedding", "enrolment", "drawn", "groups", "steps", "about"],
+    [
+        "summaries",
+        "paired",
+        "training",
+        "confusion",
+        "embedding",
+        "enrolment",
+        "reliability",
+        "drawn",
+        "groups",
+        "steps",
+        "about",
+    ],
 )
 def test_any_part_may_be_missing(part):
     default = ReportData.__dataclass_fields__[part]
@@ -175,6 +194,7 @@ def test_words_and_names_are_never_markup():
         embedding=Embedding(np.eye(2), [hostile, "b"], [hostile, "c"], hostile),
         enrolled=[hostile],
         enrolment=[{"spoken": hostile, "heard": hostile, "score": 1.0, "threshold": 0.0, "right": True}],
+        reliability=some_answers(hostile, hostile),
         drawn={hostile + ":x": 3},
         groups=[group_row(hostile, 3, 1.0, kind=hostile)],
         drawn_for=hostile,
@@ -262,6 +282,19 @@ def test_enrolment_counts_known_and_unknown_words_apart():
     assert (
         "1 of 2 new takes of them were recognised. 1 of 1 takes of words that were not enrolled were refused." in text
     )
+
+
+def test_probabilities_say_what_was_asked_and_disappear_where_nothing_was():
+    text = Page(render(a_report())).text
+    assert "After 3 enrolments of 3 words of A from 2\u00a0takes each, prototypes gave 60 answers" in text.replace(
+        " takes", "\u00a0takes"
+    )
+    assert "40 to new takes of enrolled words, and 20 to words that were not enrolled" in text
+    assert re.search(r"lie \d+\.\d points apart on average \(expected calibration error\)", text)
+    assert re.search(r"Brier score \d\.\d{3}", text)
+    nothing = Answers(np.zeros((0, 4)), np.zeros(0, int), 0, 2, "m", "A")
+    for empty in (None, nothing):
+        assert "Brier" not in Page(render(a_report(reliability=empty))).text
 
 
 def test_verdicts_follow_the_paired_intervals():

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from ..contracts import InputError
 from .figures import N_COLOURS, map_figure, project, training_figures
+from .reliability import Answers, reliability_figure
 from .tables import (
     Standing,
     chance,
@@ -94,6 +95,8 @@ class ReportData:
     """The words that were enrolled."""
     enrolment: Sequence[Mapping[str, Any]] = ()
     """New takes: ``spoken``, ``heard`` (None: refused), ``score``, ``threshold``, ``right``."""
+    reliability: Answers | None = None
+    """How sure answers were, and which were due."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """How often each class (``language:word``) was in a training episode."""
     groups: Sequence[Mapping[str, Any]] = ()
@@ -160,6 +163,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         if embedding is not None and len(embedding.points)
         else None,
         "enrolment": _enrolment(report),
+        "reliability": reliability_figure(report.reliability) if report.reliability is not None else None,
         "drawn": drawn_languages(report.drawn),
         "n_drawn": len(report.drawn),
         "groups": (groups := drawn_groups(report.groups)),

@@ -18,20 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import Model, load_model, write_text
-from .config import DataConfig, Experiment, LearnerConfig, ModelConfig, TrainConfig
-from .contracts import InputError, Utterance
-from .data.bank import Bank
-from .data.corpora import Report
-from .data.episodes import ClassIndex, EpisodeSpec
-from .data.selection import Tasks, select_tasks
-from .evaluation.comparison import compare
-from .evaluation.protocols import Protocol, Row, evaluate, fitted, over_corpora, summary
-from .evaluation.report import Confusion, Embedding, ReportData, project, write_report
-from .learners.presets import LEARNERS
-from .runtime.commands import CommandRecognizer
-from .tasks import TASKS
-from .training import Step, initialise, learn, training_episodes
+from ..checkpoint import Model, load_model, write_text
+from ..config import DataConfig, Experiment, LearnerConfig, ModelConfig, TrainConfig
+from ..contracts import InputError, Utterance
+from ..data.bank import Bank
+from ..data.corpora import Report
+from ..data.episodes import ClassIndex, EpisodeSpec
+from ..data.selection import Tasks, select_tasks
+from ..evaluation.comparison import compare
+from ..evaluation.protocols import Protocol, Row, evaluate, fitted, over_corpora, summary
+from ..evaluation.reliability import Answers, reliability_summary
+from ..evaluation.report import Confusion, Embedding, ReportData, project, write_report
+from ..learners.presets import LEARNERS
+from ..tasks import TASKS
+from ..training import Step, initialise, learn, training_episodes
+from .enrolment import N_ENROLLED as N_ENROLLED
+from .enrolment import N_TAKES as N_TAKES
+from .enrolment import enrol, enrol_again, plain
 
 REAL = (
     "fsdd_en_digits", "speech_commands_mini", "spoken_words_zh_en", "wake_words_en",
@@ -53,7 +56,8 @@ SHOTS = (1, 5)
 N_EPISODES, N_SLOW_EPISODES = 100, 20
 """Episodes at least, for each learner and number of shots, spread over the sets; slow baselines get fewer."""
 SLOW = ("dtw",)
-N_ENROLLED, N_TAKES = 5, 3
+N_ENROLMENTS = 10
+"""Enrolments whose answers show what the probabilities are worth."""
 _SYNTHETIC = "synthetic "
 
 
@@ -84,7 +88,10 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
     sets = _test_sets(tasks.bank)
     rows, summaries = _evaluate(models, sets, tasks.bank, seed, report)  # 4., 5.
     overall, paired = _tables(rows, summaries, seed)
-    enrolment = _enrol(models["prototypes"], tasks.bank, sets, out, seed)
+    corpus, index = next(iter(sets.items()))
+    enrolment = enrol(models["prototypes"], tasks.bank, corpus, index, out, seed)
+    asked = enrol_again(models["prototypes"], tasks.bank, index, N_ENROLMENTS, seed)
+    answers = Answers(*asked, N_ENROLMENTS, N_TAKES, TITLES["prototypes"], corpus)
     drawn = json.loads((out / TRAINED[0] / "drawn.json").read_text(encoding="utf-8"))
     data = ReportData(
         title="Words from a handful of recordings",
@@ -98,6 +105,7 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
         embedding=_embedding(models["prototypes"], tasks.bank, sets, seed),
         enrolled=enrolment.words,
         enrolment=enrolment.rows,
+        reliability=answers,
         drawn=drawn["classes"],
         groups=drawn["groups"],
         drawn_for=TITLES[TRAINED[0]],
@@ -107,6 +115,7 @@ def run_demo(out: Path, *, minutes: float, seed: int, report: Report) -> DemoRes
     lines = [{"kind": "summary", **s} for s in summaries]
     lines += [{"kind": "overall", **s} for s in overall] + [{"kind": "paired", **s} for s in paired]
     lines += [{"kind": "enrolment", **row} for row in enrolment.rows]
+    lines.append({"kind": "reliability", **reliability_summary(answers)})
     _write_lines(out / "results.jsonl", lines)
     _write_lines(out / "rows.jsonl", [{"model": name, **row} for (name, _), some in rows.items() for row in some])
     (out / "demo.part").unlink()
@@ -261,12 +270,7 @@ def _confusion(rows: Mapping[tuple[str, int], Sequence[Row]], sets: Mapping[str,
     for row in some:
         if row["label"] in where and row["predicted"] in where:
             matrix[where[row["label"]], where[row["predicted"]]] += 1
-    return Confusion(tuple(_plain(label) for label in labels), matrix, TITLES["prototypes"], corpus)
-
-
-def _plain(label: str) -> str:
-    """A class without its language."""
-    return label.split(":", 1)[-1]
+    return Confusion(tuple(plain(label) for label in labels), matrix, TITLES["prototypes"], corpus)
 
 
 def _embedding(model: Model, bank: Bank, sets: Mapping[str, ClassIndex], seed: int) -> Embedding:
@@ -282,59 +286,11 @@ def _embedding(model: Model, bank: Bank, sets: Mapping[str, ClassIndex], seed: i
         frames, _ = model.learner.embed(batch)
     return Embedding(
         project(frames.flatten(1).numpy()),
-        tuple(_plain(draw.classes[label]) for label in labels),
+        tuple(plain(draw.classes[label]) for label in labels),
         tuple(["support"] * len(draw.support) + ["query"] * len(draw.query)),
         "First two principal components of the embedding sequences of prototypes; words of "
         f"{next(iter(sets))}, which were in no training task.",
     )
-
-
-# ---------------------------------------------------------------------------------------------------------- enrolment
-
-
-@dataclass(frozen=True)
-class _Enrolment:
-    words: list[str]
-    rows: list[dict[str, Any]]
-    sentence: str
-
-
-def _enrol(model: Model, bank: Bank, sets: Mapping[str, ClassIndex], out: Path, seed: int) -> _Enrolment:
-    """Enrol a few words of a language left out from files, recognise new takes, and try words nobody enrolled."""
-    name, index = next(iter(sets.items()))
-    spec = EpisodeSpec(min(N_ENROLLED + 2, len(index.eligible(EpisodeSpec(2, N_TAKES, 2)))), N_TAKES, 2)
-    draw = index.draw(spec, [seed, 11])
-    n_known = max(1, spec.n_way - 2)
-    words = [_plain(label) for label in draw.classes]
-
-    def clips(positions: np.ndarray, labels: np.ndarray, known: bool) -> list[tuple[Path, str]]:
-        return [
-            (bank.utterances[position].path, words[label])
-            for position, label in zip(positions.tolist(), labels.tolist(), strict=True)
-            if (label < n_known) == known
-        ]
-
-    takes = clips(draw.support, draw.support_labels, True)
-    house = CommandRecognizer(model).fit([path for path, _ in takes], [word for _, word in takes])
-    house.save_pretrained(out / "profile")
-    house = CommandRecognizer.from_pretrained(out / "profile")
-    new = clips(draw.query, draw.query_labels, True)
-    unknown = clips(draw.query, draw.query_labels, False)
-    rows: list[dict[str, Any]] = []
-    for known, tried in ((True, new), (False, unknown)):
-        decisions = house.decide([path for path, _ in tried])
-        for (_, word), decision in zip(tried, decisions, strict=True):
-            right = decision.label == (word if known else None)
-            rows.append({"spoken": word, "enrolled": known, "heard": decision.label, "right": right,
-                         "score": decision.score, "threshold": decision.threshold})  # fmt: skip
-    n_right = sum(bool(row["right"]) for row in rows if row["enrolled"])
-    n_refused = sum(bool(row["right"]) for row in rows if not row["enrolled"])
-    sentence = (
-        f"Enrolled {', '.join(words[:n_known])} ({name}) from {N_TAKES} takes each; {n_right} of {len(new)} new takes "
-        f"recognised, {n_refused} of {len(unknown)} takes of {' and '.join(words[n_known:])}, which were not enrolled, "
-        "refused."
-    )
-    return _Enrolment(words[:n_known], rows, sentence)
 
 
 # ------------------------------------------------------------------------------------------------------------- telling
