@@ -9,6 +9,8 @@ METAVOX_DATA ?= ../shared/data
 # Real recordings are used where they are; an empty value means none.
 export METAVOX_DATA := $(abspath $(wildcard $(METAVOX_DATA)))
 export OMP_NUM_THREADS ?= 1
+# Processes that the tests run in.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format bench clean
@@ -33,7 +35,7 @@ demo: setup      ## the main job: about five minutes on two CPU cores
 	@$(BIN)/metavox demo --out demo
 
 test: setup      ## the tests, slow ones left out
-	@$(BIN)/python -m pytest -m 'not slow'
+	@$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile
 
 test-all: setup  ## the tests, slow ones too
 	@$(BIN)/python -m pytest

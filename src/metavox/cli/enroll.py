@@ -67,7 +67,7 @@ def enroll(
     model: ModelNow = None,
     json_out: Json = False,
 ) -> None:
-    """Learn new words from a few takes each and write a profile of kilobytes; unknown sounds are refused.
+    """Learn new words from a few takes each and write a small profile; unknown sounds are refused.
 
     Example: metavox enroll my-takes --out my-house
 
