@@ -313,7 +313,9 @@ class CommandRecognizer(Estimator):
         return Profile(self.state_, self.labels_, self.calibration_, front_end, self.model_.hash, version("metavox"))
 
     def save_pretrained(self, folder: str | Path, *, history: bool = True) -> None:
-        """Write the profile: safetensors and JSON, some tens of kilobytes a take. The base model is named by path and hash.
+        """Write the profile: safetensors and JSON, some tens of kilobytes a take.
+
+        The base model is named by path and hash.
 
         Without ``history`` earlier revisions, and the words and takes that only they hold, are left out.
         """
