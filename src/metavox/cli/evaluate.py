@@ -28,6 +28,8 @@ def evaluate(
     far: option.Far = None,
     confidence: option.Confidence = None,
     max_negatives: option.MaxNegatives = None,
+    snr: option.Snr = None,
+    adapt_seconds: option.AdaptSeconds = None,
     base: option.Base = None,
     per_session: option.PerSession = None,
     test_corpus: option.TestCorpus = None,
@@ -45,6 +47,8 @@ def evaluate(
 
     Word by word: metavox evaluate exp/commands --protocol incremental --corpus my-words --per-session 2
 
+    In noise: metavox evaluate exp/commands --protocol noise --corpus my-words --noise kitchen --snr clean --snr 5
+
     A model of joint training is also --learner linear_probe, simpleshot,centring=l2n or joint,inner_steps=20.
 
     A recogniser: metavox evaluate metavox/asr-small --protocol transcription --corpus mboshi --compare fine-tune
@@ -54,6 +58,8 @@ def evaluate(
         from .evaluate_transcription import evaluate_transcription as run
     elif protocol is ProtocolName.open_set:
         from .evaluate_open_set import evaluate_open_set as run  # type: ignore[assignment]
+    elif protocol is ProtocolName.noise:
+        from .evaluate_noise import evaluate_noise as run  # type: ignore[assignment]
     elif protocol is ProtocolName.incremental:
         from .evaluate_incremental import evaluate_incremental as run  # type: ignore[assignment]
     else:

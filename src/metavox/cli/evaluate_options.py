@@ -13,6 +13,7 @@ class ProtocolName(StrEnum):
     commands = "commands"
     open_set = "open-set"
     incremental = "incremental"
+    noise = "noise"
     transcription = "transcription"
 
 
@@ -39,7 +40,8 @@ Queries = Annotated[
     int | None, typer.Option(min=1, show_default="10", help="Takes of each word to recognise, at most.")
 ]
 Episodes = Annotated[
-    int | None, typer.Option(min=1, show_default="600, or 100", help="Tasks to average over; 100 but for commands.")
+    int | None,
+    typer.Option(min=1, show_default="600, or 100", help="Tasks to average over; 100 but for commands, 20 for noise."),
 ]
 SpeakersAsked = Annotated[
     Speakers | None, typer.Option(show_default="any", help="May a query be by a speaker of the support?")
@@ -52,7 +54,8 @@ NegativesAsked = Annotated[
     typer.Option(metavar="CORPUS", help="open-set: sounds that are no enrolled word; may be repeated."),
 ]
 Noise = Annotated[
-    list[str] | None, typer.Option(metavar="PLACE", help="open-set: noise among the negatives; may be repeated.")
+    list[str] | None,
+    typer.Option(metavar="PLACE", help="open-set: among the negatives; noise: where words are said. May be repeated."),
 ]
 DevNegatives = Annotated[
     list[str] | None,
@@ -67,6 +70,14 @@ Confidence = Annotated[
 ]
 MaxNegatives = Annotated[
     int | None, typer.Option(min=1, show_default="2000", help="open-set: pieces on either side of an episode.")
+]
+
+Snr = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DB", show_default="clean, 20, 10, 5, 0", help="noise: how loud words are; may be repeated."),
+]
+AdaptSeconds = Annotated[
+    float | None, typer.Option(show_default="5", help="noise: seconds of each place to adapt to, not in the test.")
 ]
 
 Base = Annotated[int | None, typer.Option(min=2, show_default="2", help="incremental: words of the first session.")]
@@ -89,11 +100,13 @@ MaxTest = Annotated[
 ]
 Lang = Annotated[str | None, typer.Option(help="transcription: only recordings in this language.")]
 
-_OF_WORDS = ("commands", "open-set", "incremental")
+_OF_WORDS = ("commands", "open-set", "incremental", "noise")
 OWNERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ways", "shots", "queries", "episodes", "speakers", "classes"), _OF_WORDS),
     "along": ("commands",),
-    **dict.fromkeys(("negatives", "noise", "dev_negatives", "far", "confidence", "max_negatives"), ("open-set",)),
+    **dict.fromkeys(("negatives", "dev_negatives", "far", "confidence", "max_negatives"), ("open-set",)),
+    "noise": ("open-set", "noise"),
+    **dict.fromkeys(("snr", "adapt_seconds"), ("noise",)),
     **dict.fromkeys(("base", "per_session"), ("incremental",)),
     **dict.fromkeys(("test_corpus", "minutes", "seeds", "compare", "max_test", "lang"), ("transcription",)),
 }
