@@ -101,6 +101,18 @@ def together(rows: list[dict[str, Any]], which: str) -> dict[str, Any]:
     return found
 
 
+def slim(value: Any) -> Any:
+    """Without the SNRs of each place in each set, and rounded."""
+    if isinstance(value, dict):
+        if "corpus" in value and "by_noise" in value:
+            by_noise = [{key: part for key, part in row.items() if key != "by_snr"} for row in value["by_noise"]]
+            value = {**value, "by_noise": by_noise}
+        return {key: slim(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [slim(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def main() -> None:
     """Measure, print and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,7 +143,7 @@ def main() -> None:
         "overall": overall,
         "corpora": rows,
     }  # fmt: skip
-    asked.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    asked.json.write_text(json.dumps(slim(result), ensure_ascii=False, indent=1) + "\n")
 
 
 if __name__ == "__main__":
