@@ -56,7 +56,6 @@ INGREDIENTS = {
     "cepstra": ["model.encoder.cepstra=0"],
     "synthetic words": ["data.synth=null"],
     "two thirds of the steps": ["train.steps=1200"],
-    "other sounds": ["data.cohort=[]", "data.negatives=[]"],
 }
 """How the recipe is changed to do without each."""
 
