@@ -209,7 +209,10 @@ def test_another_seed_is_another_split(evaluate: Callable[..., Said], no_trainin
         (["--corpus", "tones", "--minutes", "nan"], "--minutes is nan"),
         (["--corpus", "tones", "--minutes", "0.01"], "and 3 are the least to adapt to"),
         (["--corpus", "tones", "--minutes", "0", "--compare", "scratch"], "where all learners are the base"),
-        (["--corpus", "tones", "--ways", "5"], "--ways belongs to --protocol commands, open-set, incremental or noise and"),
+        (
+            ["--corpus", "tones", "--ways", "5"],
+            "--ways belongs to --protocol commands, open-set, incremental or noise and",
+        ),
         (["--corpus", "tones", "--max-test", "9"], "'--max-test'"),
         (["--corpus", "tones", "--seeds", "0"], "'--seeds'"),
         (["--corpus", "tones", "--minutes", "0", "--rows", "."], "is a folder; name a file in it"),
