@@ -5,8 +5,10 @@ The last step of training, after the weights are what they will be. The metric i
 becomes a part of the learner, the negatives lie beside it and are for thresholds alone, so the two share no recording.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,14 @@ from .audio import read
 from .config import DataConfig, Experiment, LearnerConfig, ModelConfig
 from .contracts import Batch, FrontEnd, InputError, Utterance
 from .data.corpora import locate, require
-from .data.fragments import fragments
+from .data.fragments import fragments, heard_at
 from .data.layouts import MANIFEST
 from .data.manifests import load_corpus
 from .data.noise import recordings
 from .data.selection import Tasks
-from .features import prepare
 from .learners.frame_metric import frame_metric, gather_moments
 from .learners.metric import Prototypes, as_levels
+from .runtime.takes import batch_of
 from .text.languages import language_key
 
 METRIC_EPISODES = 100
@@ -193,14 +195,12 @@ def _recordings(place: Path) -> list[Utterance]:
 def _pieces_of(utterance: Utterance, front_end: FrontEnd, rng: np.random.Generator) -> tuple[list[Tensor], float]:
     """Windows of some pieces, and the seconds of the recording that they stand for."""
     wave = read(utterance.path, front_end.rate_hz)
-    found: list[Tensor] = []
     spans = fragments(wave, front_end)
-    for i in rng.permutation(len(spans)).tolist():
-        if len(found) >= max(PER_RECORDING, len(wave) / front_end.rate_hz / EVERY_S):
-            break
-        try:
-            found.append(prepare(wave[slice(*spans[i])], front_end)[0])
-        except InputError:  # digital silence, which no microphone sends
-            continue
+    drawn = (spans[i] for i in rng.permutation(len(spans)).tolist())
+    at_most = math.ceil(max(PER_RECORDING, len(wave) / front_end.rate_hz / EVERY_S))
+    found = [
+        batch_of([torch.from_numpy(frames)], [0], 1, front_end).inputs
+        for _, _, frames in islice(heard_at(wave, drawn, front_end), at_most)
+    ]
     share = len(found) / max(len(spans), 1)
     return found, share * len(wave) / front_end.rate_hz

@@ -1,10 +1,9 @@
 """``metavox evaluate``: score a model on tasks it never saw."""
 
-from pathlib import Path
 from typing import Any
 
 from . import evaluate_options as option
-from .evaluate_options import ProtocolName, Speakers
+from .evaluate_options import ProtocolName, Request, Speakers
 
 
 def evaluate(
@@ -64,16 +63,11 @@ def evaluate(
         from .evaluate_incremental import evaluate_incremental as run  # type: ignore[assignment]
     else:
         run = _commands  # type: ignore[assignment]
-    run(model, corpus, learner, seed, out, json_out, **given)
+    run(Request(model, corpus, learner, seed, out, json_out), **given)
 
 
 def _commands(
-    model: str,
-    corpus: list[str],
-    learner: str | None,
-    seed: int,
-    out: Path | None,
-    json_out: bool,
+    request: Request,
     *,
     ways: int = 10,
     shots: int = 5,
@@ -83,35 +77,39 @@ def _commands(
     along: str = "word",
     classes: str | None = None,
 ) -> None:
-    import torch
-
     from ..data.episodes import EpisodeSpec
-    from ..evaluation.protocols import Protocol, over_corpora
-    from .evaluate_words import opened, overall, word_sets, write_and_note
-    from .output import percent, print_json, require_writable
+    from ..evaluation.protocols import Protocol, over_corpora, summary
+    from ..evaluation.protocols import evaluate as run
+    from ..tasks import TASKS
+    from .evaluate_words import Rows, deliver, opened, word_sets
+    from .output import require_writable
     from .progress import bars
 
-    torch.set_num_threads(1)
-    loaded = opened(model, learner)
-    asked = Protocol(EpisodeSpec(ways, shots, queries, speakers.value), episodes, seed)
+    loaded = opened(request.model, request.learner)
+    asked = Protocol(EpisodeSpec(ways, shots, queries, speakers.value), episodes, request.seed)
     axis = _axis(along, speakers)
-    if out is not None:  # whatever can be refused is refused before anything is computed
-        require_writable(out)
-    sets = word_sets(loaded, corpus, asked, axis, classes)
-    summaries: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    if request.out is not None:  # whatever can be refused is refused before anything is computed
+        require_writable(request.out)
+    sets = word_sets(loaded, request.corpus, asked, axis, classes)
+    summaries: Rows = []
+    rows: Rows = []
     with bars() as report:
-        for place in range(len(sets.paths)):
-            scored, found = _one_corpus(sets, place, asked, report)
+        for one in sets.opened(asked, report):
+            scored = run(
+                loaded.learner, TASKS["commands"](), one.bank, one.index, one.asked, loaded.config.front_end,
+                one.progress, corpus=one.name,
+            )  # fmt: skip
             rows += scored
-            summaries.append(found)
-    write_and_note(out, rows, summaries)
-    together = summaries[0] if len(summaries) == 1 else overall(summaries, over_corpora(summaries))
-    if json_out:
-        print_json(together)
-        return
+            summaries.append(summary(scored, one.asked, axis, **one.about))
+    deliver(request, rows, summaries, over_corpora, _show)
+
+
+def _show(summaries: list[dict[str, Any]], together: dict[str, Any]) -> None:
+    from .output import percent
+
     for found in summaries:
-        print(f"{found['corpus']:<24} {found['ways']:>3}-way {shots}-shot  {percent(found['mean'], found['ci95'])} %")
+        shape = f"{found['ways']:>3}-way {found['shots']}-shot"
+        print(f"{found['corpus']:<24} {shape}  {percent(found['mean'], found['ci95'])} %")
     if len(summaries) > 1:
         text = percent(together["mean"], together["ci95"])
         print(f"{'mean over sets':<24} {'':>12}  {text} %   worst: {together['worst_corpus']}")
@@ -128,18 +126,3 @@ def _axis(text: str, speakers: Speakers) -> str:
     if speakers is Speakers.disjoint and "speaker" in names:
         raise InputError("--speakers disjoint cannot be where speakers are told apart; use --speakers any.")
     return "*".join(names)
-
-
-def _one_corpus(sets: Any, place: int, asked: Any, report: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and flat summary of one corpus."""
-    from ..evaluation.protocols import evaluate as run
-    from ..evaluation.protocols import fitted, summary
-    from ..tasks import TASKS
-
-    bank, index = sets.bank(place, report)
-    fit, said = fitted(asked, index)
-    rows = run(
-        sets.model.learner, TASKS["commands"](), bank, index, fit, sets.model.config.front_end,
-        lambda done, total: report(f"episodes {sets.shown(place)}", done, total), corpus=sets.names[place],
-    )  # fmt: skip
-    return rows, summary(rows, fit, index.axis, **sets.about(place, bank, said))

@@ -1,18 +1,12 @@
 """``metavox evaluate --protocol incremental``: words that come session by session."""
 
-from pathlib import Path
 from typing import Any
 
-from .evaluate_options import Speakers
+from .evaluate_options import Request, Speakers
 
 
 def evaluate_incremental(
-    model: str,
-    corpus: list[str],
-    learner: str | None,
-    seed: int,
-    out: Path | None,
-    json_out: bool,
+    request: Request,
     *,
     ways: int = 10,
     shots: int = 5,
@@ -28,57 +22,36 @@ def evaluate_incremental(
     Raises:
         InputError: whatever can be refused, before anything is computed.
     """
-    import torch
-
     from ..data.episodes import EpisodeSpec
-    from ..evaluation.incremental import IncrementalProtocol, require_enrollable
+    from ..evaluation.incremental import IncrementalProtocol, require_enrollable, summary
+    from ..evaluation.incremental import evaluate_incremental as run
     from ..evaluation.protocols import fitted, over_corpora
-    from .evaluate_words import opened, overall, word_sets, write_and_note
-    from .output import note, print_json, require_writable
+    from .evaluate_words import Rows, deliver, opened, word_sets
+    from .output import note, require_writable
     from .progress import bars
 
-    torch.set_num_threads(1)
-    loaded = opened(model, learner)
+    loaded = opened(request.model, request.learner)
     require_enrollable(loaded.learner, loaded.name)
-    asked = IncrementalProtocol(EpisodeSpec(ways, shots, queries, speakers.value), episodes, seed, base, per_session)
+    spec = EpisodeSpec(ways, shots, queries, speakers.value)
+    asked = IncrementalProtocol(spec, episodes, request.seed, base, per_session)
     asked.sessions()
-    if out is not None:
-        require_writable(out)
-    sets = word_sets(loaded, corpus, asked, classes=classes)
+    if request.out is not None:
+        require_writable(request.out)
+    sets = word_sets(loaded, request.corpus, asked, classes=classes)
     for index in sets.indexes:
         fitted(asked, index)[0].sessions()
-    summaries: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    summaries: Rows = []
+    rows: Rows = []
     with bars() as report:
-        for place in range(len(sets.paths)):
-            scored, found = _one_corpus(sets, place, asked, report)
+        for one in sets.opened(asked, report):
+            front_end = loaded.config.front_end
+            scored = run(loaded.learner, one.bank, one.index, one.asked, front_end, one.progress, corpus=one.name)
             rows += scored
-            summaries.append(found)
+            summaries.append(summary(scored, one.asked, **one.about))
     for found in summaries:
         if not found["extend_equals_adapt"]:
             note(_unequal(found))
-    write_and_note(out, rows, summaries)
-    if json_out:
-        print_json(summaries[0] if len(summaries) == 1 else overall(summaries, over_corpora(summaries)))
-        return
-    for found in summaries:
-        _print(found)
-    if len(summaries) > 1:
-        _print_mean(over_corpora(summaries))
-
-
-def _one_corpus(sets: Any, place: int, asked: Any, report: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from ..evaluation.incremental import evaluate_incremental as run
-    from ..evaluation.incremental import summary
-    from ..evaluation.protocols import fitted
-
-    bank, index = sets.bank(place, report)
-    fit, said = fitted(asked, index)
-    rows = run(
-        sets.model.learner, bank, index, fit, sets.model.config.front_end,
-        lambda done, total: report(f"episodes {sets.shown(place)}", done, total), corpus=sets.names[place],
-    )  # fmt: skip
-    return rows, summary(rows, fit, **sets.about(place, bank, said))
+    deliver(request, rows, summaries, over_corpora, _print_all)
 
 
 def _unequal(found: dict[str, Any]) -> str:
@@ -87,6 +60,13 @@ def _unequal(found: dict[str, Any]) -> str:
         f"{100 * found['extend_difference']:.2g} % of the largest score; {found['extend_changed_answers']} answers "
         "differ."
     )
+
+
+def _print_all(summaries: list[dict[str, Any]], together: dict[str, Any]) -> None:
+    for found in summaries:
+        _print(found)
+    if len(summaries) > 1:
+        _print_mean(together)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -1,22 +1,16 @@
 """``metavox evaluate --protocol noise``: words enrolled in quiet and said in noisy places."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evaluate_options import Speakers
+from .evaluate_options import Request, Speakers
 
 if TYPE_CHECKING:
     from ..evaluation.noise import NoisyPlace
 
 
 def evaluate_noise(
-    model: str,
-    corpus: list[str],
-    learner: str | None,
-    seed: int,
-    out: Path | None,
-    json_out: bool,
+    request: Request,
     *,
     ways: int = 10,
     shots: int = 5,
@@ -33,42 +27,31 @@ def evaluate_noise(
     Raises:
         InputError: whatever can be refused, before anything is computed.
     """
-    import torch
-
     from ..data.episodes import EpisodeSpec
     from ..evaluation.noise import NoiseProtocol
-    from ..evaluation.noise_summary import over_sets
+    from ..evaluation.noise import evaluate_noise as run
+    from ..evaluation.noise_summary import over_sets, summary
     from ..runtime.place import require_views
-    from .evaluate_words import opened, overall, word_sets, write_and_note
-    from .output import print_json, require_writable
+    from .evaluate_words import Rows, deliver, opened, word_sets
+    from .output import require_writable
     from .progress import bars
 
-    torch.set_num_threads(1)
-    loaded = opened(model, learner)
+    loaded = opened(request.model, request.learner)
     require_views(loaded)
     spec = EpisodeSpec(ways, shots, queries, speakers.value)
-    asked = NoiseProtocol(spec, episodes, seed, tuple(_snr_db(text) for text in snr), adapt_seconds)
-    if out is not None:
-        require_writable(out)
-    sets = word_sets(loaded, corpus, asked, classes=classes)
+    asked = NoiseProtocol(spec, episodes, request.seed, tuple(_snr_db(text) for text in snr), adapt_seconds)
+    if request.out is not None:
+        require_writable(request.out)
+    sets = word_sets(loaded, request.corpus, asked, classes=classes)
     places = _places(noise, loaded.config.front_end.rate_hz, adapt_seconds)
-    summaries: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    summaries: Rows = []
+    rows: Rows = []
     with bars() as report:
-        for number in range(len(sets.paths)):
-            scored, said = _one_corpus(sets, number, places, asked, report)
+        for one in sets.opened(asked, report):
+            scored = run(loaded, one.bank, one.index, places, one.asked, one.progress, corpus=one.name)
             rows += scored
-            summaries.append(said)
-    write_and_note(out, rows, summaries)
-    together = summaries[0] if len(summaries) == 1 else overall(summaries, over_sets(summaries))
-    if json_out:
-        print_json(together)
-        return
-    for one in summaries:
-        _print(one)
-    if len(summaries) > 1:
-        _print({**together, "corpus": "mean over sets"})
-        print(f"worst set: {together['worst_corpus']}")
+            summaries.append(summary(scored, one.asked, places, **one.about))
+    deliver(request, rows, summaries, over_sets, _print_all)
 
 
 def _snr_db(text: str) -> float | None:
@@ -98,25 +81,17 @@ def _places(noise: Sequence[str], rate_hz: int, adapt_s: float) -> list["NoisyPl
     return [open_place(path, name, rate_hz, adapt_s) for path, name in zip(paths, names, strict=True)]
 
 
-def _one_corpus(
-    sets: Any, number: int, places: Sequence[Any], asked: Any, report: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from ..evaluation.noise import evaluate_noise as run
-    from ..evaluation.noise_summary import summary
-    from ..evaluation.protocols import fitted
-
-    bank, index = sets.bank(number, report)
-    fit, said = fitted(asked, index)
-    rows = run(
-        sets.model, bank, index, places, fit,
-        lambda done, total: report(f"episodes {sets.shown(number)}", done, total), corpus=sets.names[number],
-    )  # fmt: skip
-    return rows, summary(rows, fit, places, **sets.about(number, bank, said))
-
-
 # ---------------------------------------------------------------------------------------------------------------- print
 
 _TITLES = {"as_is": "as it is", "anywhere": "robust, place unknown", "adapted": "adapted to the place"}
+
+
+def _print_all(summaries: list[dict[str, Any]], together: dict[str, Any]) -> None:
+    for found in summaries:
+        _print(found)
+    if len(summaries) > 1:
+        _print({**together, "corpus": "mean over sets"})
+        print(f"worst set: {together['worst_corpus']}")
 
 
 def _print(found: dict[str, Any]) -> None:

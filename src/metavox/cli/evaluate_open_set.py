@@ -1,10 +1,9 @@
 """``metavox evaluate --protocol open-set``: enrolled words among sounds that are none of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evaluate_options import Speakers
+from .evaluate_options import Request, Speakers
 
 if TYPE_CHECKING:
     from ..checkpoint import Model
@@ -15,12 +14,7 @@ OF_MODEL = "model"
 
 
 def evaluate_open_set(
-    model: str,
-    corpus: list[str],
-    learner: str | None,
-    seed: int,
-    out: Path | None,
-    json_out: bool,
+    request: Request,
     *,
     ways: int = 10,
     shots: int = 5,
@@ -40,38 +34,35 @@ def evaluate_open_set(
     Raises:
         InputError: whatever can be refused, before anything is computed.
     """
-    import torch
-
     from ..data.episodes import EpisodeSpec
-    from ..evaluation.open_set import OpenSetProtocol, over_sets, piece_rows, require_comparing
-    from .evaluate_words import opened, overall, word_sets, write_and_note
-    from .output import print_json, require_writable
+    from ..evaluation.open_set import OpenSetProtocol, described, over_sets, piece_rows, require_comparing, summary
+    from ..evaluation.open_set import evaluate_open_set as run
+    from .evaluate_words import Rows, deliver, opened, word_sets
+    from .output import require_writable
     from .progress import bars
 
-    torch.set_num_threads(1)
-    loaded = opened(model, learner)
+    loaded = opened(request.model, request.learner)
     require_comparing(loaded.learner, loaded.name)
     spec = EpisodeSpec(ways, shots, queries, speakers.value)
-    asked = OpenSetProtocol(spec, episodes, seed, tuple(sorted(far, reverse=True)), confidence, max_negatives)
-    if out is not None:
-        require_writable(out)
+    rates = tuple(sorted(far, reverse=True))
+    asked = OpenSetProtocol(spec, episodes, request.seed, rates, confidence, max_negatives)
+    if request.out is not None:
+        require_writable(request.out)
     sources = _sources(negatives, noise, dev_negatives)
-    sets = word_sets(loaded, corpus, asked, classes=classes)
-    summaries: list[dict[str, Any]] = []
+    sets = word_sets(loaded, request.corpus, asked, classes=classes)
+    front_end = loaded.config.front_end
+    summaries: Rows = []
     with bars() as report:
         sounds = _embedded(loaded, sources, OF_MODEL in dev_negatives, report)
         pieces = piece_rows(sounds)
-        rows: list[dict[str, Any]] = [*pieces]
-        for place in range(len(sets.paths)):
-            scored, found = _one_corpus(sets, place, sounds, pieces, asked, report)
+        rows: Rows = [*pieces]
+        for one in sets.opened(asked, report):
+            scored = run(
+                loaded.learner, one.bank, one.index, sounds, one.asked, front_end, one.progress, corpus=one.name
+            )
             rows += scored
-            summaries.append(found)
-    write_and_note(out, rows, summaries)
-    together = summaries[0] if len(summaries) == 1 else overall(summaries, over_sets(summaries))
-    if json_out:
-        print_json(together)
-    else:
-        _print_all(summaries, together)
+            summaries.append(summary([*pieces, *scored], one.asked, **described(sounds), **one.about))
+    deliver(request, rows, summaries, over_sets, _print_all)
 
 
 def _sources(negatives: Sequence[str], noise: Sequence[str], dev_negatives: Sequence[str]) -> list["Source"]:
@@ -108,22 +99,6 @@ def _embedded(loaded: "Model", sources: Sequence["Source"], with_models_own: boo
     from ..evaluation.negatives import joined, models_own
 
     return joined(found, models_own(loaded))
-
-
-def _one_corpus(
-    sets: Any, place: int, sounds: Any, pieces: list[dict[str, Any]], asked: Any, report: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from ..evaluation.open_set import described, summary
-    from ..evaluation.open_set import evaluate_open_set as run
-    from ..evaluation.protocols import fitted
-
-    bank, index = sets.bank(place, report)
-    fit, said = fitted(asked, index)
-    rows = run(
-        sets.model.learner, bank, index, sounds, fit, sets.model.config.front_end,
-        lambda done, total: report(f"episodes {sets.shown(place)}", done, total), corpus=sets.names[place],
-    )  # fmt: skip
-    return rows, summary([*pieces, *rows], fit, **described(sounds), **sets.about(place, bank, said))
 
 
 # ---------------------------------------------------------------------------------------------------------------- print

@@ -1,5 +1,6 @@
 """Options of ``metavox evaluate``, and which protocols have a use for each."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,18 @@ class Speakers(StrEnum):
 
     any = "any"
     disjoint = "disjoint"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every protocol is asked."""
+
+    model: str
+    corpus: list[str]
+    learner: str | None
+    seed: int
+    out: Path | None
+    json_out: bool
 
 
 Model = Annotated[

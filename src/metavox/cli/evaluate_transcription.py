@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .evaluate_options import Request
 
 if TYPE_CHECKING:
     from ..contracts import Utterance
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_transcription(
-    model: str,
-    corpus: list[str],
-    learner: str | None,
-    seed: int,
-    out: Path | None,
-    json_out: bool,
+    request: Request,
     *,
     test_corpus: str | None = None,
     minutes: Sequence[float] = (0.0, 1.0, 5.0, 10.0),
@@ -42,17 +38,17 @@ def evaluate_transcription(
     from .output import print_json, require_writable, write_rows
 
     torch.set_num_threads(1)
-    learners = tuple(_known(name, WAYS) for name in (learner or DEFAULT_PLAN, *compare))
-    asked = TranscriptionProtocol(learners, tuple(minutes), seeds, seed, max_test)
-    if out is not None:
-        require_writable(out)
-    base = load_recogniser(model)
-    utterances, split = _parts(corpus, test_corpus, lang, asked)
+    learners = tuple(_known(name, WAYS) for name in (request.learner or DEFAULT_PLAN, *compare))
+    asked = TranscriptionProtocol(learners, tuple(minutes), seeds, request.seed, max_test)
+    if request.out is not None:
+        require_writable(request.out)
+    base = load_recogniser(request.model)
+    utterances, split = _parts(request.corpus, test_corpus, lang, asked)
     scored = _scored(base, utterances, split, asked)
-    found = summary(scored.rows, split, asked, **_about(base, corpus, test_corpus, split, scored))
-    if out is not None:
-        write_rows(out, scored.rows)
-    if json_out:
+    found = summary(scored.rows, split, asked, **_about(base, request.corpus, test_corpus, split, scored))
+    if request.out is not None:
+        write_rows(request.out, scored.rows)
+    if request.json_out:
         print_json(found)
     else:
         _print(found)

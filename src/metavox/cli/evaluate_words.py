@@ -2,15 +2,37 @@
 
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .evaluate_options import Request
 
 if TYPE_CHECKING:
     from ..checkpoint import Model
     from ..data.bank import Bank
     from ..data.episodes import ClassIndex
     from ..evaluation.protocols import Protocol
+
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class WordSet:
+    """One word set with its audio, ready to be scored."""
+
+    name: str
+    bank: "Bank"
+    index: "ClassIndex"
+    """Its classes in the order of the bank."""
+    asked: Any
+    """The protocol, with as many ways as there are."""
+    about: dict[str, Any]
+    """What a summary says of the model and the corpus, with a note where fewer words were used than asked."""
+    progress: Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -23,34 +45,33 @@ class WordSets:
     indexes: tuple["ClassIndex", ...]
     """Before the audio is opened: what can be refused is refused first."""
 
-    def shown(self, place: int) -> str:
-        """The name of a corpus as a progress bar can hold it."""
+    def opened(self, asked: "Protocol", report: Any) -> Iterator[WordSet]:
+        """One after the other, each with its recordings."""
         from rich.markup import escape
 
-        from ..data.layouts import printable
-
-        return escape(printable(self.names[place]))
-
-    def bank(self, place: int, report: Any) -> tuple["Bank", "ClassIndex"]:
-        """The recordings of one corpus, and its classes in the order of the bank."""
         from ..data.corpora import open_corpora
         from ..data.episodes import ClassIndex
+        from ..data.layouts import printable
+        from ..evaluation.protocols import fitted
 
-        shown, index = self.shown(place), self.indexes[place]
-        front_end = self.model.config.front_end
-        bank = open_corpora(
-            [self.paths[place]], front_end, lambda what, done, total: report(f"{what} {shown}", done, total)
-        )
-        return bank, ClassIndex(bank.utterances, index.axis, classes=index.classes)
+        for path, name, before in zip(self.paths, self.names, self.indexes, strict=True):
+            shown = escape(printable(name))  # as a progress bar can hold it
 
-    def about(self, place: int, bank: "Bank", said: str | None) -> dict[str, Any]:
-        """What a summary says of the model and the corpus, with a note where fewer words were used than asked."""
+            def advance(what: str, done: int, total: int, shown: str = shown) -> None:
+                report(f"{what} {shown}", done, total)
+
+            bank = open_corpora([path], self.model.config.front_end, advance)
+            index = ClassIndex(bank.utterances, before.axis, classes=before.classes)
+            fit, said = fitted(asked, index)
+            yield WordSet(name, bank, index, fit, self._about(name, bank, said), partial(advance, "episodes"))
+
+    def _about(self, name: str, bank: "Bank", said: str | None) -> dict[str, Any]:
         from importlib.metadata import version
 
         model = self.model
         seen = {utterance.corpus for utterance in bank.utterances} & set(model.about.get("corpora", []))
         return {
-            **{"model": model.name, "model_hash": model.hash[:16], "corpus": self.names[place]},
+            **{"model": model.name, "model_hash": model.hash[:16], "corpus": name},
             "version": version("metavox"),
             **({"note": said} if said else {}),
             **({"seen_in_training": True} if seen else {}),
@@ -80,10 +101,13 @@ def word_sets(
 
 def opened(model: str, learner: str | None) -> "Model":
     """The model, behind the learner that ``name,key=value,...`` asks for; other settings stay the model's own."""
+    import torch
+
     from ..checkpoint import load_model, rehead
     from ..config import ModelConfig, override, validated
     from ..errors import InputError
 
+    torch.set_num_threads(1)
     loaded = load_model(model)
     if learner is None:
         return loaded
@@ -111,18 +135,32 @@ def names(paths: list[Path]) -> list[str]:
     ]
 
 
-def overall(summaries: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
-    """Figures over several sets, with what they share and the sets themselves."""
-    shared = {key: summaries[0][key] for key in ("model", "model_hash", "version")}
-    return {**found, **shared, "corpus": [one["corpus"] for one in summaries], "corpora": summaries}
+def deliver(
+    request: Request,
+    rows: Rows,
+    summaries: Rows,
+    over: Callable[[Rows], dict[str, Any]],
+    show: Callable[[Rows, dict[str, Any]], None],
+) -> None:
+    """Write the rows where they were asked for, note what the summaries say, and print them, as JSON or by ``show``.
 
-
-def write_and_note(out: Path | None, rows: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> None:
-    """The rows where they were asked for, and the notes of the summaries beside the results."""
-    from .output import note, write_rows
+    ``over`` gives the figures over several sets; ``show`` is called with the summaries and with what is over them.
+    """
+    from .output import note, print_json, write_rows
 
     for found in summaries:
         if found.get("note"):
             note(f"{found['corpus']}: {found['note']}")
-    if out is not None:
-        write_rows(out, rows)
+    if request.out is not None:
+        write_rows(request.out, rows)
+    together = summaries[0] if len(summaries) == 1 else _overall(summaries, over(summaries))
+    if request.json_out:
+        print_json(together)
+    else:
+        show(summaries, together)
+
+
+def _overall(summaries: Rows, found: dict[str, Any]) -> dict[str, Any]:
+    """Figures over several sets, with what they share and the sets themselves."""
+    shared = {key: summaries[0][key] for key in ("model", "model_hash", "version")}
+    return {**found, **shared, "corpus": [one["corpus"] for one in summaries], "corpora": summaries}

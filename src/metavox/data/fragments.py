@@ -5,13 +5,14 @@ where its energy falls, as a detector of voices would cut it, and what is still 
 """
 
 import zlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float
 
 from ..audio import trim_padding
-from ..contracts import FrontEnd
-from ..features import DB, MIN_SPEECH_MS, SPEECH_ABOVE_FLOOR_DB, SPEECH_BELOW_PEAK_DB, log_mel
+from ..contracts import FrontEnd, InputError
+from ..features import DB, MIN_SPEECH_MS, SPEECH_ABOVE_FLOOR_DB, SPEECH_BELOW_PEAK_DB, heard, log_mel
 
 PAUSE_MS = 150.0
 """A gap of at least this much ends a stretch, as it may end a word."""
@@ -36,6 +37,17 @@ def fragments(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> list[tuple[
     for start, end in _loud(wave, front_end):
         found += _pieces(start, end, rate_hz, rng)
     return found
+
+
+def heard_at(
+    wave: Float[np.ndarray, " S"], spans: Iterable[tuple[int, int]], front_end: FrontEnd
+) -> Iterator[tuple[int, int, Float[np.ndarray, "_ F"]]]:
+    """Each span with what is ``features.heard`` in it; digital silence, which no microphone sends, is passed over."""
+    for start, end in spans:
+        try:
+            yield start, end, heard(wave[start:end], front_end)
+        except InputError:
+            continue
 
 
 def _loud(wave: Float[np.ndarray, " S"], front_end: FrontEnd) -> list[tuple[int, int]]:

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..contracts import Batch, Draw, Enrollable, FrontEnd, InputError, State
+from ..contracts import Batch, Draw, Enrollable, Episode, FrontEnd, InputError, State
 from ..data.bank import Bank
 from ..data.episodes import ClassIndex
 from ..statistics import cluster_bootstrap, mean_interval
-from .protocols import N_RESAMPLES, Protocol, Row, clustering, query_rows, transfer
+from .protocols import N_RESAMPLES, Protocol, Row, clustering, draws, episode_of, of_corpus, query_rows, transfer
 
 TOLERANCE = 1e-3
 """Scores after ``extend`` may differ from those after ``adapt`` by this share of the largest."""
@@ -87,36 +87,35 @@ def evaluate_incremental(
     """
     known = protocol.sessions()
     rows: list[Row] = []
-    for i in range(protocol.episodes):
-        draw = index.draw(protocol.spec, [protocol.seed, i])
-        support = bank.batch(draw.support, draw.support_labels, len(draw.classes), front_end)
-        query = bank.batch(draw.query, draw.query_labels, len(draw.classes), front_end)
+    for i, draw in draws(index, protocol, progress):
         with torch.no_grad():
-            for row in _episode_rows(learner, bank, draw, support, query, known, i):
-                rows.append(row if corpus is None else {**row, "corpus": corpus})
-        if progress is not None:
-            progress(i + 1, protocol.episodes)
-    return rows
+            rows += _episode_rows(learner, bank, episode_of(bank, draw, front_end), known, i)
+    return of_corpus(rows, corpus)
 
 
 def _episode_rows(
-    learner: Enrollable, bank: Bank, draw: Draw, support: Batch, query: Batch, known: Sequence[int], number: int
+    learner: Enrollable, bank: Bank, episode: Episode, known: Sequence[int], number: int
 ) -> Iterator[Row]:
     state: State | None = None
     n_before = 0
     scores = torch.zeros(0)
     came_in = np.searchsorted(known, np.arange(known[-1]), "right")
     for session, n_words in enumerate(known):
-        new = _among(support, n_before, n_words)
+        new = _among(episode.support, n_before, n_words)
         state = transfer(learner, new) if state is None else learner.extend(state, new)
-        asked, so_far = _among(query, 0, n_words), _draw_of(draw, n_words)
+        asked, so_far = _among(episode.query, 0, n_words), _draw_of(episode.draw, n_words)
         scores = learner.predict(state, asked).scores
         correct = scores.argmax(-1) == asked.labels
         labels = so_far.query_labels.tolist()
         for row, label in zip(query_rows(bank, so_far, scores, correct, number), labels, strict=True):
             yield {"kind": "query", "session": session, "came_in": int(came_in[label]), **row}
         n_before = n_words
-    yield {"kind": "check", "episode": number, "label": None, **_compared(learner, support, query, scores)}
+    yield {
+        "kind": "check",
+        "episode": number,
+        "label": None,
+        **_compared(learner, episode.support, episode.query, scores),
+    }
 
 
 def _among(batch: Batch, first: int, end: int) -> Batch:
@@ -171,7 +170,6 @@ def summary(rows: Sequence[Row], protocol: IncrementalProtocol, **about: Any) ->
         found[f"{name}_by_session"] = values.mean(0).tolist()
         found[f"{name}_by_session_ci95"] = [mean_interval(column).ci95 for column in values.T]
     found |= _mean("final_accuracy", so_far[:, -1]) | _mean("forgetting", forgetting(of_session))
-    spec = protocol.spec
     difference = max(row["difference"] for row in checks)
     return {
         **found,
@@ -180,14 +178,9 @@ def summary(rows: Sequence[Row], protocol: IncrementalProtocol, **about: Any) ->
         "extend_changed_answers": sum(row["changed"] for row in checks),
         "extend_equals_adapt": difference <= TOLERANCE,
         "n": len(queries),
-        "episodes": protocol.episodes,
-        "seed": protocol.seed,
-        "ways": spec.n_way,
+        **protocol.described(),
         "base": protocol.base,
         "per_session": protocol.per_session,
-        "shots": spec.k_shot,
-        "queries": spec.n_query,
-        "speakers": spec.speakers,
         **about,
     }
 

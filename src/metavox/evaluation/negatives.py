@@ -8,6 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from unicodedata import category, normalize
 
@@ -19,13 +20,13 @@ from torch.nn import functional
 
 from ..audio import read
 from ..checkpoint import NEGATIVES, Model
-from ..contracts import Batch, Comparing, FrontEnd, InputError, Utterance
-from ..data.fragments import fragments
+from ..contracts import Comparing, FrontEnd, InputError, Utterance
+from ..data.fragments import fragments, heard_at
 from ..data.layouts import MANIFEST
 from ..data.manifests import load_corpus
 from ..data.noise import recordings
-from ..features import prepare
 from ..runtime.negatives import negatives_of
+from ..runtime.takes import batch_of
 from ..text.languages import language_key
 
 N_AT_ONCE = 128
@@ -116,21 +117,18 @@ def embedded(
     recording: list[int] = []
     spans_s: list[tuple[float, float]] = []
 
-    def windows() -> Iterator[tuple[Tensor, Tensor]]:
+    def pieces() -> Iterator[Tensor]:
         for number, utterance in enumerate(utterances):
             wave = read(utterance.path, front_end.rate_hz)
             durations_s[number] = len(wave) / front_end.rate_hz
-            for start, end in fragments(wave, front_end):
-                try:
-                    yield prepare(wave[start:end], front_end)
-                except InputError:  # digital silence, which no microphone sends
-                    continue
+            for start, end, heard in heard_at(wave, fragments(wave, front_end), front_end):
                 recording.append(number)
                 spans_s.append((start / front_end.rate_hz, end / front_end.rate_hz))
+                yield torch.from_numpy(heard)
             if progress is not None:
                 progress(number + 1, len(utterances))
 
-    frames, lengths, commonness = _all_embedded(learner, windows())
+    frames, lengths, commonness = _all_embedded(learner, pieces(), front_end)
     if not recording:
         raise InputError(
             f"The {len(utterances)} negative recordings hold nothing but silence; give recordings of speech or noise."
@@ -160,25 +158,12 @@ def _require_once(utterances: Iterable[Utterance]) -> None:
         seen[real] = utterance
 
 
-def _all_embedded(learner: Comparing, windows: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+def _all_embedded(learner: Comparing, pieces: Iterator[Tensor], front_end: FrontEnd) -> tuple[Tensor, Tensor, Tensor]:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    held: list[tuple[Tensor, Tensor]] = []
-
-    def embed() -> None:
-        if held:
-            longest = max(window.shape[1] for window, _ in held)
-            inputs = torch.cat([_padded(window, longest) for window, _ in held])
-            lengths = torch.cat([length for _, length in held])
-            with torch.no_grad():
-                frames, n_frames = learner.embed(Batch(inputs, lengths, torch.zeros_like(lengths), 1))
-                parts.append((frames, n_frames, learner.commonness(frames, n_frames)))
-            held.clear()
-
-    for window in windows:
-        held.append(window)
-        if len(held) == N_AT_ONCE:
-            embed()
-    embed()
+    while held := list(islice(pieces, N_AT_ONCE)):
+        with torch.no_grad():
+            frames, n_frames = learner.embed(batch_of(held, [0] * len(held), 1, front_end))
+            parts.append((frames, n_frames, learner.commonness(frames, n_frames)))
     return _stacked(parts)
 
 

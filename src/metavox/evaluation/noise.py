@@ -32,7 +32,7 @@ from ..runtime.enrolment import nearest_reference
 from ..runtime.noise_bounds import speech_in
 from ..runtime.place import noisy_batches, place_of, require_views
 from ..runtime.takes import batch_of
-from .protocols import Protocol, Row
+from .protocols import Protocol, Row, draws, of_corpus
 
 HEARINGS = ("as_is", "anywhere", "adapted")
 MARGIN_S = (0.1, 0.5)
@@ -152,17 +152,14 @@ def evaluate_noise(
     known = [place_of([(place.adaptation, front_end.rate_hz)], front_end) for place in places]
     alone = [_noise_alone(model, place, where, protocol.seed) for place, where in zip(places, known, strict=True)]
     rows: list[Row] = []
-    for i in range(protocol.episodes):
-        draw = index.draw(protocol.spec, [protocol.seed, i])
+    for i, draw in draws(index, protocol, progress):
         with torch.no_grad():
             episode = _Episode(model, bank, draw, i)
             for place, where, noise in zip(places, known, alone, strict=True):
                 for snr_db in protocol.snrs_db:
                     rows += episode.queries(place, where, snr_db, protocol.seed)
                 rows.append(episode.answers_to_noise(place, noise))
-        if progress is not None:
-            progress(i + 1, protocol.episodes)
-    return rows if corpus is None else [{**row, "corpus": corpus} for row in rows]
+    return of_corpus(rows, corpus)
 
 
 class _Episode:

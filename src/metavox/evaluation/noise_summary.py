@@ -25,7 +25,6 @@ def summary(rows: Sequence[Row], protocol: NoiseProtocol, places: Sequence[Noisy
     by, clusters = clustering(noisy)
     differences = _values(noisy, "correct_adapted") - _values(noisy, "correct_as_is")
     clustered = cluster_bootstrap(differences, clusters, seed=protocol.seed, n_resamples=N_RESAMPLES)
-    spec = protocol.spec
     return {
         "metric": "accuracy",
         "mean": overall["adapted"],
@@ -34,12 +33,7 @@ def summary(rows: Sequence[Row], protocol: NoiseProtocol, places: Sequence[Noisy
         "gain_clustered_ci95": clustered.ci95,
         "clustered_by": by,
         "n": len(noisy),
-        "episodes": protocol.episodes,
-        "seed": protocol.seed,
-        "ways": spec.n_way,
-        "shots": spec.k_shot,
-        "queries": spec.n_query,
-        "speakers": spec.speakers,
+        **protocol.described(),
         "snr_db": list(protocol.snrs_db),
         "adapt_seconds": protocol.adapt_s,
         "noise_minutes": sum(place.test_minutes for place in places),

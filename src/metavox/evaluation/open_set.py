@@ -25,7 +25,18 @@ from ..data.episodes import ClassIndex
 from ..metrics import auroc
 from ..statistics import clopper_pearson, cluster_bootstrap, mean_interval
 from .negatives import Negatives, Spoken, alike, draw_sides, split_by
-from .protocols import N_RESAMPLES, Protocol, Row, clustering, over_corpora, query_rows, transfer
+from .protocols import (
+    N_RESAMPLES,
+    Protocol,
+    Row,
+    clustering,
+    draws,
+    episode_of,
+    of_corpus,
+    over_corpora,
+    query_rows,
+    transfer,
+)
 
 _DIGITS = 6
 """Scores are rounded to so many before anything is made of them, so that the rows give the same figures again."""
@@ -104,27 +115,24 @@ def evaluate_open_set(
     """
     rows: list[Row] = []
     spoken = Spoken(negatives.utterances)
-    for i in range(protocol.episodes):
-        draw = index.draw(protocol.spec, [protocol.seed, i])
+    for i, draw in draws(index, protocol, progress):
         heard = [bank.utterances[position] for position in draw.support.tolist()]
         asked = [bank.utterances[position] for position in draw.query.tolist()]
         rng = np.random.default_rng([protocol.seed, i, 1])
         usable = spoken.none_of([*heard, *asked])
         sides = draw_sides(negatives, usable, protocol.max_negatives, protocol.at_most_on_test, rng)
-        state = transfer(learner, bank.batch(draw.support, draw.support_labels, len(draw.classes), front_end))
-        query = bank.batch(draw.query, draw.query_labels, len(draw.classes), front_end)
+        episode = episode_of(bank, draw, front_end)
+        state = transfer(learner, episode.support)
         with torch.no_grad():
-            scores = learner.predict(state, query).scores
+            scores = learner.predict(state, episode.query).scores
             development = _largest(learner.compare(state, *negatives.chosen(sides.development)).scores)
             test = _largest(learner.compare(state, *negatives.chosen(sides.test)).scores)
         of_known = _query_rows(bank, draw, scores, i)
         set_on = _side("development", i, sides.development, development, sides.development_hours)
         set_on |= thresholds(development, negatives.recording[sides.development], sides.development_hours, protocol)
         judged_on = _side("test", i, sides.test, test, sides.test_hours)
-        rows += [row if corpus is None else {**row, "corpus": corpus} for row in (*of_known, set_on, judged_on)]
-        if progress is not None:
-            progress(i + 1, protocol.episodes)
-    return rows
+        rows += [*of_known, set_on, judged_on]
+    return of_corpus(rows, corpus)
 
 
 def thresholds(
@@ -235,18 +243,12 @@ def summary(rows: Sequence[Row], protocol: OpenSetProtocol, **about: Any) -> dic
         found |= _mean(f"miss_at_far_{key}", missed)
         found |= _mean(f"oracle_accuracy_at_far_{key}", [_oracle_accuracy(one, far) for one in episodes])
         found |= _promise(episodes, place, far)
-    spec = protocol.spec
     return {
         **found,
         **_amounts(rows),
         **_by_set(episodes, protocol),
         "n": len(queries),
-        "episodes": protocol.episodes,
-        "seed": protocol.seed,
-        "ways": spec.n_way,
-        "shots": spec.k_shot,
-        "queries": spec.n_query,
-        "speakers": spec.speakers,
+        **protocol.described(),
         "confidence": protocol.confidence,
         "far": list(protocol.far),
         **about,

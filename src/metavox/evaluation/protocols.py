@@ -3,7 +3,7 @@ plots) is computed from the rows, and learners that share a seed are scored on t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -32,6 +32,17 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise InputError(f"episodes is {self.episodes}; it must be at least 1.")
+
+    def described(self) -> dict[str, Any]:
+        """What every summary says of the episodes."""
+        return {
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "ways": self.spec.n_way,
+            "shots": self.spec.k_shot,
+            "queries": self.spec.n_query,
+            "speakers": self.spec.speakers,
+        }
 
 
 P = TypeVar("P", bound=Protocol)
@@ -73,6 +84,32 @@ def fitted(protocol: P, index: ClassIndex) -> tuple[P, str | None]:
     return replace(protocol, spec=replace(spec, n_way=n)), note
 
 
+def draws(
+    index: ClassIndex, protocol: Protocol, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[int, Draw]]:
+    """The number and the draw of each episode; ``progress`` hears of it when the next is asked for.
+
+    Raises:
+        InputError: the corpus cannot give an episode of this shape.
+    """
+    for i in range(protocol.episodes):
+        yield i, index.draw(protocol.spec, [protocol.seed, i])
+        if progress is not None:
+            progress(i + 1, protocol.episodes)
+
+
+def episode_of(bank: Bank, draw: Draw, front_end: FrontEnd) -> Episode:
+    """Support and query of a draw."""
+    n_classes = len(draw.classes)
+    support = bank.batch(draw.support, draw.support_labels, n_classes, front_end)
+    return Episode(support, bank.batch(draw.query, draw.query_labels, n_classes, front_end), draw)
+
+
+def of_corpus(rows: list[Row], corpus: str | None) -> list[Row]:
+    """The rows, with the name of the set where it is not one folder."""
+    return rows if corpus is None else [{**row, "corpus": corpus} for row in rows]
+
+
 def transfer(learner: Learner, support: Batch) -> State:
     """Knowledge transfer: what enrolment on a device does, and nothing else."""
     return learner.adapt(support)
@@ -97,15 +134,9 @@ def evaluate(
         InputError: the corpus cannot give an episode of this shape.
     """
     rows: list[Row] = []
-    for i in range(protocol.episodes):
-        draw = index.draw(protocol.spec, [protocol.seed, i])
-        support = bank.batch(draw.support, draw.support_labels, len(draw.classes), front_end)
-        query = bank.batch(draw.query, draw.query_labels, len(draw.classes), front_end)
-        for row in _episode_rows(learner, task, bank, Episode(support, query, draw), i):
-            rows.append(row if corpus is None else {**row, "corpus": corpus})
-        if progress is not None:
-            progress(i + 1, protocol.episodes)
-    return rows
+    for i, draw in draws(index, protocol, progress):
+        rows += _episode_rows(learner, task, bank, episode_of(bank, draw, front_end), i)
+    return of_corpus(rows, corpus)
 
 
 def _episode_rows(learner: Learner, task: Task, bank: Bank, episode: Episode, number: int) -> Iterable[Row]:
@@ -156,7 +187,6 @@ def summary(rows: Sequence[Row], protocol: Protocol, axis: str = "word", **about
     values = np.asarray([row["correct"] for row in rows], np.float64)
     by, clusters = clustering(rows, axis)
     clustered = cluster_bootstrap(values, clusters, seed=protocol.seed, n_resamples=N_RESAMPLES)
-    spec = protocol.spec
     return {
         "metric": "accuracy",
         "mean": interval.mean,
@@ -164,12 +194,7 @@ def summary(rows: Sequence[Row], protocol: Protocol, axis: str = "word", **about
         "clustered_ci95": clustered.ci95,
         "clustered_by": by,
         "n": len(rows),
-        "episodes": protocol.episodes,
-        "seed": protocol.seed,
-        "ways": spec.n_way,
-        "shots": spec.k_shot,
-        "queries": spec.n_query,
-        "speakers": spec.speakers,
+        **protocol.described(),
         "along": axis,
         **about,
     }

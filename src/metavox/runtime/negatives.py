@@ -15,11 +15,10 @@ from torch.nn import functional
 from ..audio import read
 from ..checkpoint import NEGATIVES, Model, read_tensors
 from ..contracts import Comparing, InputError, State
-from ..data.fragments import fragments
+from ..data.fragments import fragments, heard_at
 from ..data.layouts import MANIFEST
 from ..data.manifests import load_corpus
 from ..data.noise import SUFFIXES
-from ..features import heard
 from ..learners.metric import from_levels
 from .takes import alike_in_length, batch_of
 
@@ -92,12 +91,9 @@ def negatives_in(places: Sequence[str | Path], model: Model, *, progress: Progre
             faults.append(str(err).removesuffix("."))
             continue
         seconds += len(wave) / front_end.rate_hz
-        for start, end in fragments(wave, front_end):
-            try:
-                # float16 as takes are kept: half the memory of hours, and far below what noise changes.
-                pieces.append(torch.from_numpy(heard(wave[start:end], front_end)).half())
-            except InputError:  # digital silence within a recording
-                continue
+        for _, _, frames in heard_at(wave, fragments(wave, front_end), front_end):
+            # float16 as takes are kept: half the memory of hours, and far below what noise changes.
+            pieces.append(torch.from_numpy(frames).half())
             groups.append(number)
         if progress is not None:
             progress(number + 1, len(paths))
@@ -113,9 +109,9 @@ def negatives_in(places: Sequence[str | Path], model: Model, *, progress: Progre
             f"The {len(paths)} recordings of {name} hold nothing but silence; give recordings of what the device will "
             "hear, such as talk or television, or leave --negatives out."
         )
-    frames, lengths = _embedded(learner, pieces, model)
-    common = _commonness(learner, frames, lengths)
-    return Negatives(frames, lengths, torch.tensor(groups), seconds / 3600, name, model.hash, common, named)
+    embedded, lengths = _embedded(learner, pieces, model)
+    common = _commonness(learner, embedded, lengths)
+    return Negatives(embedded, lengths, torch.tensor(groups), seconds / 3600, name, model.hash, common, named)
 
 
 def recordings_in(place: Path) -> list[Path]:
