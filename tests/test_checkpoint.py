@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sounds
 import torch
+from refusals import said
 
 from metavox import checkpoint
 from metavox.checkpoint import (
@@ -24,7 +25,7 @@ from metavox.checkpoint import (
     write_tensors,
 )
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Batch, FrontEnd, InputError
+from metavox.contracts import Batch, FrontEnd
 
 SMALL = ModelConfig(
     front_end=FrontEnd(n_mels=20, n_frames=24, normalize=False),
@@ -43,16 +44,6 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "exp" / "model"
     save_model(folder, build(SMALL, seed=1), SMALL, ABOUT)
     return folder
-
-
-def said(action: Callable[[], Any]) -> str:
-    """The sentence of a refusal."""
-    with pytest.raises(InputError) as caught:
-        action()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.endswith((".", "?"))
-    return text
 
 
 def edited(path: Path, **changes: Any) -> None:

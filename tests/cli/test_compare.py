@@ -7,7 +7,7 @@ from typing import Any
 import comparisons
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 
 from metavox.benchmarking.timing import Rounds
 from metavox.comparing import word_costs
@@ -19,12 +19,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return comparisons.corpora(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("METAVOX_DATA", raising=False)
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_costs, "ROUNDS", Rounds(least=2, most=2))
-    return caller(monkeypatch, capsys)
 
 
 def test_a_summary_is_flat_json_and_the_table_names_everybody(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import recogniser_comparisons as cases
-from calling import Metavox, caller
+from calling import Metavox
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,6 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cases.base(tmp_path_factory.mktemp("bases") / "base")
-
-
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("METAVOX_DATA", raising=False)
-    return caller(monkeypatch, capsys)
 
 
 def test_a_summary_is_flat_json_and_the_table_names_everybody(

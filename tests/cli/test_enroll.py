@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 
 from metavox.checkpoint import build, load_model, save_model
 from metavox.runtime.commands import CommandRecognizer
@@ -17,11 +17,9 @@ RATE = sounds.RATE_HZ
 WORDS = sounds.WORDS[:3]
 
 
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("METAVOX_DATA", raising=False)
-    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture

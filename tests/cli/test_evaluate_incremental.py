@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 
 from metavox.data.episodes import EpisodeSpec
 from metavox.evaluation.incremental import IncrementalProtocol, summary
@@ -14,10 +14,8 @@ SHAPE = ["--ways", 4, "--shots", 2, "--queries", 1, "--episodes", 3, "--seed", 5
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    call = caller(monkeypatch, capsys)
-    return lambda model, *arguments: call("evaluate", model, "--protocol", "incremental", *arguments)
+def evaluate(metavox: Metavox) -> Metavox:
+    return lambda model, *arguments: metavox("evaluate", model, "--protocol", "incremental", *arguments)
 
 
 @pytest.fixture(scope="module")

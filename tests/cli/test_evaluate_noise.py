@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 
 from metavox.augment.wave import coloured_noise
 from metavox.checkpoint import build, load_model, save_model
@@ -15,10 +15,8 @@ SHAPE = ["--ways", 4, "--shots", 2, "--queries", 1, "--episodes", 2, "--seed", 5
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    call = caller(monkeypatch, capsys)
-    return lambda model, *arguments: call("evaluate", model, "--protocol", "noise", *arguments)
+def evaluate(metavox: Metavox) -> Metavox:
+    return lambda model, *arguments: metavox("evaluate", model, "--protocol", "noise", *arguments)
 
 
 @pytest.fixture(scope="module")

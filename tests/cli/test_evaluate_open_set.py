@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 
 from metavox.data.episodes import EpisodeSpec
 from metavox.evaluation.open_set import OpenSetProtocol, summary
@@ -15,11 +15,8 @@ SHAPE = ["--ways", 3, "--shots", 2, "--queries", 2, "--episodes", 3, "--seed", 5
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("METAVOX_DATA", raising=False)
-    call = caller(monkeypatch, capsys)
-    return lambda *arguments: call("evaluate", "dtw", "--protocol", "open-set", *arguments)
+def evaluate(metavox: Metavox) -> Metavox:
+    return lambda *arguments: metavox("evaluate", "dtw", "--protocol", "open-set", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +139,3 @@ def test_negatives_belong_to_this_protocol(metavox: Metavox, shelf: Path) -> Non
     assert "--negatives belongs to --protocol open-set and not to commands; leave it out or ask for" in found.err
     found = metavox("evaluate", "scratch", "--protocol", "open-set", "--corpus", shelf / "known", "--negatives", "x")
     assert "Model scratch has a learner that cannot compare what was embedded before" in found.err
-
-
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Metavox:
-    return caller(monkeypatch, capsys)

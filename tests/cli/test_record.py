@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sounds
-from calling import Metavox, caller
+from calling import Metavox
 from rich.console import Console
 
 from metavox.cli import record as verb
@@ -45,10 +45,9 @@ class Played:
         return self.stream
 
 
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -12,20 +12,11 @@ import numpy as np
 import pytest
 import sounds
 import yaml
-from calling import Metavox, Said, caller
+from calling import Metavox, Said
 
 from metavox.checkpoint import load_model
 
 VERBS = ["demo", "data check", "train", "evaluate", "compare", "record", "enroll", "recognize", "adapt", "transcribe"]
-
-
-@pytest.fixture
-def metavox(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Metavox:
-    """Call the real entry point as ``metavox ...`` would."""
-    monkeypatch.setenv("METAVOX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("METAVOX_DATA", raising=False)
-
-    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

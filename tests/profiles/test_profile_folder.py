@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import sounds
 import torch
+from refusals import said
 
 from metavox.checkpoint import build, load_model, save_model, write_tensors
 from metavox.config import EncoderConfig, LearnerConfig, ModelConfig
-from metavox.contracts import Calibration, FrontEnd, InputError, Profile, Promise
+from metavox.contracts import Calibration, FrontEnd, Profile, Promise
 from metavox.profiles import Revision, Take, digest_of, folder, load_profile, model_of_profile, save_profile
 from metavox.profiles.contents import N_EARLIER
 
@@ -26,16 +27,6 @@ SMALL = ModelConfig(
 )
 PROMISE = Promise(0.05, False, 0.04, 0.95, 800, 20, 1.5, "television", 7, 1.25)
 LABELS = ("licht an", "灯")
-
-
-def said(action: Callable[[], Any]) -> str:
-    """The sentence of a refusal."""
-    with pytest.raises(InputError) as caught:
-        action()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.endswith((".", "?"))
-    return text
 
 
 def profile(seed: int = 0, model_hash: str = "0" * 64) -> Profile:

@@ -1,6 +1,5 @@
 """A profile adapts to a place: what is kept of it, what it changes, and what goes wrong."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import sounds
 import torch
+from refusals import said
 
 from metavox.augment.wave import coloured_noise, mix
 from metavox.checkpoint import Model, build, load_model, save_model
@@ -114,13 +114,6 @@ def test_a_refused_place_changes_nothing(house: CommandRecognizer) -> None:
         house.adapt_to_place([(noise(0.2), RATE)])
     assert (house.revision_, house.place_) == (revision, None)
     assert house.state_ is state
-
-
-def said(action: Callable[[], Any]) -> str:
-    with pytest.raises(InputError) as caught:
-        action()
-    assert str(caught.value).endswith(".")
-    return str(caught.value)
 
 
 def test_what_is_no_noise_is_told(tmp_path: Path) -> None:
