@@ -247,6 +247,21 @@ class Comparing(Enrollable, Protocol):
 
 
 @runtime_checkable
+class VoiceEncoder(Protocol):
+    """A clip of speech in, a vector out that tells voices apart: our own, or one by adapter."""
+
+    name: str
+    hash: str
+    """SHA-256 of all that vectors depend on: those of another encoder mean something else."""
+    dim: int
+    rate_hz: int
+
+    def embed(self, waves: Sequence[Float[np.ndarray, " _S"]]) -> Float[np.ndarray, "n D"]:
+        """A vector of unit length, float32, for each wave of speech in [-1, 1] at ``rate_hz``."""
+        ...
+
+
+@runtime_checkable
 class Scheduled(Protocol):
     """A learner that trains otherwise early than late."""
 

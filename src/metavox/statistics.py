@@ -222,7 +222,7 @@ def stratified_paired_difference(
         raise InputError("There are 0 sets to compare on; give at least 1.")
     names = sorted(pairs_by_set)
     streams = np.random.SeedSequence(seed).spawn(len(names))
-    parts: list[_Replicates] = []
+    parts: list[Replicates] = []
     by_set: dict[str, PairedDifference] = {}
     for name, stream in zip(names, streams, strict=True):
         a, b, clusters, per = (*pairs_by_set[name], None, None)[:4]
@@ -237,7 +237,7 @@ def stratified_paired_difference(
 
 
 @dataclass(frozen=True, slots=True)
-class _Replicates:
+class Replicates:
     """What resampling gave: the estimate, how far each resample fell from it, and how much k clusters can tell."""
 
     estimate: float
@@ -286,7 +286,7 @@ def _resample(
     clusters: Clusters | None,
     stream: np.random.SeedSequence,
     n_resamples: int,
-) -> tuple[_Replicates, tuple[int, ...]]:
+) -> tuple[Replicates, tuple[int, ...]]:
     """Resample every way of clustering with replacement; a cell of the ways counts the product of its weights."""
     if n_resamples < 100:
         raise InputError(f"n_resamples is {n_resamples}; an interval needs at least 100, better 10000.")
@@ -310,7 +310,7 @@ def _resample(
     kept = weight > 0  # the product of several ways can miss every cell
     k = min(n_clusters)
     inflation = math.sqrt(k / (k - 1)) if k > 1 else math.inf
-    replicates = _Replicates(estimate, deviations[kept] / weight[kept], float(k - 1), inflation, float(k) ** -k)
+    replicates = Replicates(estimate, deviations[kept] / weight[kept], float(k - 1), inflation, float(k) ** -k)
     return replicates, () if clusters is None else n_clusters
 
 
@@ -321,7 +321,7 @@ def _multinomial(generator: np.random.Generator, n_rows: int, k: int) -> Float[n
     return np.bincount(draws.ravel(), minlength=n_rows * k).reshape(n_rows, k).astype(np.float64)
 
 
-def _mean_over_sets(parts: list[_Replicates]) -> _Replicates:
+def _mean_over_sets(parts: list[Replicates]) -> Replicates:
     """The mean of independent estimates; degrees of freedom after Welch (1947) and Satterthwaite (1946)."""
     estimate = float(np.mean([part.estimate for part in parts]))
     n_common = min(len(part.deviations) for part in parts)
@@ -329,16 +329,16 @@ def _mean_over_sets(parts: list[_Replicates]) -> _Replicates:
     finest_tail = math.prod(part.finest_tail for part in parts)
     dof = np.array([part.dof for part in parts])
     if dof.min() <= 0:
-        return _Replicates(estimate, deviations, 0.0, math.inf, finest_tail)
+        return Replicates(estimate, deviations, 0.0, math.inf, finest_tail)
     variances = np.array([part.deviations.var() for part in parts])
     variances = variances if variances.any() else np.ones(len(parts))
     inflated = variances * [part.inflation**2 for part in parts]
     welch = inflated.sum() ** 2 / (inflated**2 / dof).sum()
     inflation = math.sqrt(inflated.sum() / variances.sum())
-    return _Replicates(estimate, deviations, float(welch), inflation, finest_tail)
+    return Replicates(estimate, deviations, float(welch), inflation, finest_tail)
 
 
-def _as_difference(replicates: _Replicates, n: int, n_clusters: tuple[int, ...], level: float) -> PairedDifference:
+def _as_difference(replicates: Replicates, n: int, n_clusters: tuple[int, ...], level: float) -> PairedDifference:
     low, high = replicates.interval(level)
     return PairedDifference(replicates.estimate, low, high, replicates.p_value(), n, n_clusters, level)
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from .augment.spectral import change_features, jitter_bounds, mask_blocks
 from .background import furnish, wants_background
-from .checkpoint import NEGATIVES, build, read_tensors, save_model, write_json, write_tensors, write_text
+from .checkpoint import NEGATIVES, build, read_tensors, save_model, write_json, write_tensors
 from .config import AugmentConfig, Experiment, ModelConfig, TrainConfig
 from .contracts import Batch, Draw, Episode, FrontEnd, Grads, InputError, Scheduled, Task, as_row
 from .data.bank import Bank
@@ -33,14 +33,16 @@ from .data.selection import Tasks
 from .engine.choice import Option
 from .features import window
 from .interruption import until_interrupted
+from .learners.outer import leave_one_out_and_voices
 from .learners.preset import resolved
 from .learners.presets import LEARNERS, has_base_classes, has_fixed_head
 from .learners.update import optimizer_of
+from .learners.voiced import VoicedPrototypes, known_speakers
 from .nets.encoders import FusedEncoder
 from .nets.precision import training_dtype as training_dtype
 from .provenance import as_episode, provenance
 from .tasks import TASKS
-from .training_log import TrainingLog
+from .training_log import TrainingLog, claim
 
 MAX_SKIPPED = 20
 """Outer steps in a row whose gradient is not finite before training stops."""
@@ -62,6 +64,10 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
         raise InputError(f"model.learner.name is {config.learner.name!r}; learners that can be trained: {trainable}.")
     if has_base_classes(config.learner.name):
         learner = config.learner.model_copy(update={"n_base_classes": tasks.training.n_classes})
+        config = config.model_copy(update={"learner": learner})
+    if LEARNERS[config.learner.name].outer is leave_one_out_and_voices:
+        speakers = known_speakers([utterance.speaker for utterance in tasks.bank.utterances])
+        learner = config.learner.model_copy(update={"n_voices": len(speakers)})
         config = config.model_copy(update={"learner": learner})
     if has_fixed_head(config):
         ways = _ways(config, tasks)
@@ -143,7 +149,7 @@ def learn(
     if resume:
         _restore(trainer, tasks.training, out)
     else:
-        _claim(experiment, out)
+        claim(experiment, out)
     log = TrainingLog(out, trainer.step)
     try:
         for _ in until_interrupted(lambda: trainer.step < train.steps):
@@ -174,6 +180,8 @@ def begin(experiment: Experiment, tasks: Tasks) -> tuple[Trainer, ModelConfig]:
     learner, config = initialise(experiment, tasks)
     train = experiment.train
     tasks.training.restart()
+    if isinstance(learner, VoicedPrototypes):
+        learner.introduce([utterance.speaker for utterance in tasks.bank.utterances])
     if isinstance(learner.encoder, FusedEncoder):
         learner.encoder.training_dtype = training_dtype(train.precision)
     return Trainer(learner.train(), optimizer_of(learner, train.lr, train.weight_decay)), config
@@ -305,13 +313,6 @@ def check_out(experiment: Experiment, out: Path, *, resume: bool = False) -> Non
     odd = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
     if odd:
         raise InputError(f"{out} was trained with another {odd[0]} section; resume with the same recipe.")
-
-
-def _claim(experiment: Experiment, out: Path) -> None:
-    """Write down in ``out`` what is learned there."""
-    out.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(out / "experiment.yaml", text)
 
 
 def _save(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:

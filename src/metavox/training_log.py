@@ -1,4 +1,6 @@
-"""What is written down while learning: a line of JSON an outer step, and TensorBoard events where it is installed."""
+"""What is written down while learning: the recipe, in the folder that is claimed for it; a line of JSON an outer step;
+and TensorBoard events where it is installed.
+"""
 
 import json
 import math
@@ -6,7 +8,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+from pydantic import BaseModel, ValidationError
+
 from .checkpoint import write_text
+from .contracts import InputError
+
+
+def check_out(experiment: BaseModel, out: Path, *, resume: bool = False) -> None:
+    """Raise InputError where a training cannot be left in ``out``; quick, to be asked before anything is computed."""
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
+        return
+    try:
+        theirs = yaml.safe_load((out / "experiment.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise InputError(f"{out} holds no training to resume; leave --resume away to start one.") from None
+    try:
+        same = type(experiment).model_validate(theirs) == experiment  # keys that are newer have their defaults
+    except ValidationError:
+        same = False
+    if not same:
+        raise InputError(f"{out} was trained with another recipe; resume with the same one.")
+
+
+def claim(experiment: BaseModel, out: Path) -> None:
+    """Write down in ``out`` what is learned there."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(out / "experiment.yaml", text)
 
 
 class TrainingLog:

@@ -7,6 +7,7 @@ CASES = {
     "prototypes-dtw": LearnerConfig(name="prototypes", match="dtw"),
     "prototypes-pooled": LearnerConfig(name="prototypes", match="pooled"),
     "classified_prototypes": LearnerConfig(name="classified_prototypes", n_base_classes=5),
+    "voiced_prototypes": LearnerConfig(name="voiced_prototypes", n_voices=4, voice_dim=8),
     "protonet": LearnerConfig(name="protonet"),
     "matching": LearnerConfig(name="matching"),
     "relation": LearnerConfig(name="relation", width=8),

@@ -352,7 +352,7 @@ def test_what_adapts_has_a_name_and_annealing_goes_forward() -> None:
 
 def test_only_learners_that_compare_by_a_formula_hear_less_of_the_cepstra_in_training() -> None:
     """What is learned behind the encoder must hear in training what it hears in use."""
-    by_formula = {"prototypes", "classified_prototypes", "protonet", "matching"}
+    by_formula = {"prototypes", "classified_prototypes", "voiced_prototypes", "protonet", "matching"}
     for name, preset in LEARNERS.items():
         config = resolved(ModelConfig(learner=LearnerConfig(name=name)), LEARNERS).encoder
         if preset.outer is not None:

@@ -80,8 +80,11 @@ def test_the_gradient_names_and_reaches_every_trainable_parameter(name: str) -> 
     for key, value in grads.values.items():
         assert value.shape == dict(learner.named_parameters())[key].shape
         assert bool(value.isfinite().all()), key
-        if key != "log_scale" or name not in ("reptile", "masked"):  # no inner step moves it; no head is learned
-            assert bool(value.any()), key
+        if key == "log_scale" and name in ("reptile", "masked"):  # no inner step moves it; no head is learned
+            continue
+        if key.startswith(("pool.", "voice", "directions.")):  # nobody is known here; see test_voiced
+            continue
+        assert bool(value.any()), key
     assert all(parameter.grad is None for parameter in learner.parameters())
 
 

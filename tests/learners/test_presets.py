@@ -15,6 +15,7 @@ from metavox.learners.outer import (
     joint,
     leave_one_out,
     leave_one_out_and_joint,
+    leave_one_out_and_voices,
     meta_gradient,
     open_set,
     query_loss,
@@ -32,6 +33,7 @@ def test_each_name_is_trained_by_its_rule_and_baselines_by_none() -> None:
     assert {outer.pop(name) for name in REMEMBERING} == {in_turn}
     assert outer.pop("prototypes") is leave_one_out
     assert outer.pop("classified_prototypes") is leave_one_out_and_joint
+    assert outer.pop("voiced_prototypes") is leave_one_out_and_voices
     assert (outer.pop("open_prototypes"), outer.pop("film")) == (open_set, query_loss)
     assert {outer.pop(name) for name in BY_GRADIENT} == {meta_gradient}
     assert {outer.pop(name) for name in ("joint", "linear_probe", "simpleshot")} == {joint}

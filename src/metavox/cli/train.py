@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..config import Experiment, TranscriptionExperiment
+    from ..config import Experiment, TranscriptionExperiment, VoicesExperiment
 
 
 GUARD_UTTERANCES = 40
@@ -27,12 +27,16 @@ def train(
     Example: metavox train recipes/commands.yaml train.steps=500 --out exp/commands
 
     Example: metavox train recipes/transcription.yaml --out exp/asr
+
+    Example: metavox train recipes/voices.yaml --out exp/voices
     """
-    from ..config import TranscriptionExperiment, load_recipe
+    from ..config import TranscriptionExperiment, VoicesExperiment, load_recipe
 
     experiment = load_recipe(recipe, overrides or [])
     if isinstance(experiment, TranscriptionExperiment):
         _train_recogniser(experiment, out, resume=resume, json_out=json_out)
+    elif isinstance(experiment, VoicesExperiment):
+        _train_voices(experiment, out, resume=resume, json_out=json_out)
     else:
         _train_words(experiment, out, resume=resume, json_out=json_out)
 
@@ -115,3 +119,36 @@ def _train_recogniser(experiment: "TranscriptionExperiment", out: Path, *, resum
         print_json({"model": str(out), **said, "seconds": round(time.time() - started, 1)})
     else:
         print(f"Wrote {out}. Adapt it: metavox adapt {out} CORPUS --out MODEL2")
+
+
+def _train_voices(experiment: "VoicesExperiment", out: Path, *, resume: bool, json_out: bool) -> None:
+    import torch
+
+    from ..training_log import check_out
+    from ..voices.keeping import keep
+    from ..voices.learning import Progress, learn
+    from ..voices.material import gather
+    from .output import note, print_json
+    from .progress import bars
+
+    check_out(experiment, out, resume=resume)
+    torch.set_num_threads(experiment.train.threads)
+    started = time.time()
+    last: list[Progress] = []
+    with bars() as report:
+        material = gather(experiment.data, report)
+        if material.absent:
+            note(f"Not here and left out: {', '.join(material.absent)} (METAVOX_DATA names the folder of recordings).")
+
+        def show(at: Progress) -> None:
+            report("learning", at.step, at.n_steps, f"loss {at.loss:.2f}  nearest {at.accuracy:.2f}")
+            last[:] = [at]
+
+        net = learn(experiment, material, out, resume=resume, report=show)
+        model = keep(out, net, experiment, material, report)
+    if json_out:
+        told = {"loss": last[0].loss, "accuracy": last[0].accuracy} if last else {}
+        print_json({"model": str(out), **told, **dict(model.about), "seconds": round(time.time() - started, 1)})
+    else:
+        uncalibrated = "" if model.ratios else ", uncalibrated for want of data.development_speakers"
+        print(f"Wrote {out}{uncalibrated}. Score it: metavox evaluate {out} --protocol verification --corpus CORPUS")

@@ -28,3 +28,6 @@ from .transcription import TranscriptionTrainConfig as TranscriptionTrainConfig
 from .transcription_comparison import CompareTranscriptionConfig as CompareTranscriptionConfig
 from .transcription_comparison import TargetConfig as TargetConfig
 from .transcription_comparison import TranscriptionComparison as TranscriptionComparison
+from .voices import VoiceNetConfig as VoiceNetConfig
+from .voices import VoicesDataConfig as VoicesDataConfig
+from .voices import VoicesExperiment as VoicesExperiment

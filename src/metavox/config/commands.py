@@ -117,6 +117,12 @@ class LearnerConfig(Strict):
     """What SimpleShot does to a vector: nothing, unit length, or unit length without the mean of training."""
     base_weight: float = Field(0.5, ge=0)
     """Weight of telling all classes of training apart, beside the task, for ``classified_prototypes``."""
+    n_voices: int = Field(0, ge=0)
+    """Speakers whom the second head of ``voiced_prototypes`` tells apart, 0 for none; set from the training data."""
+    voice_dim: int = Field(96, ge=8, le=1024)
+    """Size of the vector of a voice that ``voiced_prototypes`` gives."""
+    voice_weight: float = Field(1.0, ge=0)
+    """Weight of telling speakers apart, beside words, for ``voiced_prototypes``."""
     cohort: int = Field(0, ge=0, le=2000)
     """Sounds that ``prototypes`` compare every item with, after training, so that what resembles everything is accepted
     by nothing; with them comes a metric of frames. 0 for neither; set from ``data.cohort``."""

@@ -11,6 +11,7 @@ from .comparison import CompareConfig, WordsComparison
 from .loading import read_recipe, validated
 from .transcription import TranscriptionExperiment
 from .transcription_comparison import CompareTranscriptionConfig, TranscriptionComparison
+from .voices import VoicesExperiment
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -18,19 +19,22 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range; a recipe for
-            transcription.
+            transcription or for voices.
     """
     found = load_recipe(path, overrides)
+    if isinstance(found, VoicesExperiment):
+        raise InputError(f"Recipe {path} trains an encoder of voices; name one with a model section, as commands.yaml.")
     if not isinstance(found, Experiment):
         raise InputError(f"Recipe {path} trains a recogniser; name one with a model section, such as commands.yaml.")
     return found
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment:
-    """Read a recipe of either kind.
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | TranscriptionExperiment | VoicesExperiment:
+    """Read a recipe of any kind.
 
-    One with a section ``recogniser``, however it is spelled, or ``learning`` is for transcription, and so is one that
-    compares on targets with bases. A section ``compare`` is checked and left out: it is no part of a training.
+    One with a section ``voice`` or ``waves`` is for voices. One with a section ``recogniser``, however it is spelled,
+    or ``learning`` is for transcription, and so is one that compares on targets with bases. A section ``compare`` is
+    checked and left out: it is no part of a training.
 
     Raises:
         InputError: an unreadable file, a line that is not YAML, an unknown key or a value out of range.
@@ -42,6 +46,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Experiment | Trans
         return (
             TranscriptionExperiment(**given) if isinstance(compared, TranscriptionComparison) else Experiment(**given)
         )
+    if {"voice", "waves"} & set(tree):
+        return validated(VoicesExperiment, tree, str(path))
     if _transcribes(tree):
         return validated(TranscriptionExperiment, tree, str(path))
     return validated(Experiment, tree, str(path))

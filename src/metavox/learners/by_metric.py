@@ -15,9 +15,10 @@ from ..nets.views import looks
 from .classified import ClassifiedPrototypes
 from .classifier import N_SEGMENTS
 from .metric import Prototypes
-from .outer import in_turn, leave_one_out, leave_one_out_and_joint, open_set
+from .outer import in_turn, leave_one_out, leave_one_out_and_joint, leave_one_out_and_voices, open_set
 from .preset import Preset, Range
 from .support_set import SupportSet
+from .voiced import VoicedPrototypes
 
 N_MOMENTS = 32
 """Moments of a clip that are compared by attention: all that the usual encoder gives of the usual window."""
@@ -33,6 +34,15 @@ def classified_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
     learner = ClassifiedPrototypes(
         encoder, config.match, config.band, _looks(config), config.n_base_classes, base_weight=config.base_weight
     )
+    return _to_be_furnished(learner, config)
+
+
+def voiced_prototypes(encoder: Encoder, config: LearnerConfig) -> nn.Module:
+    """The same, with a second head for voices on the same body."""
+    learner = VoicedPrototypes(
+        encoder, config.match, config.band, _looks(config), config.nearness, config.n_voices, config.voice_dim,
+        config.voice_weight,
+    )  # fmt: skip
     return _to_be_furnished(learner, config)
 
 
@@ -107,6 +117,14 @@ BY_METRIC = {
         "metric",
         "Kye et al. 2020, prototypes with global classification, on sequences",
         search={"base_weight": Range(0.1, 2.0)},
+        **LIGHT,
+    ),
+    "voiced_prototypes": Preset(
+        voiced_prototypes,
+        leave_one_out_and_voices,
+        "metric",
+        "after Jung et al. 2022, PK-MTL: words and voices by two heads of one encoder",
+        search={"voice_weight": Range(0.1, 2.0)},
         **LIGHT,
     ),
     "protonet": Preset(protonet, in_turn, "metric", "Snell et al. 2017, Prototypical networks", search=SCALE, **LIGHT),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log, nan
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ from .gradient import GradientLearner
 from .metric import Prototypes
 from .sides import first_classes, joined
 from .support_set import SupportSet
+from .voiced import UNKNOWN, VoicedPrototypes
 
 
 def query_loss(learner: nn.Module, task: Task, episodes: Sequence[Episode]) -> Grads:
@@ -123,6 +125,26 @@ def leave_one_out_and_joint(learner: ClassifiedPrototypes, task: Task, episodes:
         scores, classes = learner.score_both(batch)
         ids = torch.from_numpy(episode.draw.class_ids).to(batch.labels)[batch.labels]
         beside.append(learner.base_weight * cross_entropy(classes, ids))
+        if episode.draw.apart:
+            return _asked_once(learner, episode), episode.query
+        return Output(scores), batch
+
+    return _mean_gradient(learner, task, episodes, forward, beside.pop)
+
+
+def leave_one_out_and_voices(learner: VoicedPrototypes, task: Task, episodes: Sequence[Episode]) -> Grads:
+    """As ``leave_one_out``, and every clip is also told from the other speakers by the second head.
+
+    What is reported is the loss of the words alone.
+    """
+    beside: list[Tensor] = []
+
+    def forward(episode: Episode) -> tuple[Output, Batch]:
+        batch = joined(episode)
+        positions = torch.from_numpy(np.concatenate([episode.draw.support, episode.draw.query]))
+        unnamed = torch.full((len(batch),), UNKNOWN)
+        scores, loss = learner.score_both(batch, learner.speakers[positions] if len(learner.speakers) else unnamed)
+        beside.append(loss)
         if episode.draw.apart:
             return _asked_once(learner, episode), episode.query
         return Output(scores), batch

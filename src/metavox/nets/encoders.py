@@ -5,9 +5,9 @@ untrained baselines are compared through the same code. Padding is masked and ne
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -76,12 +76,41 @@ class FusedEncoder(nn.Module):
         context: Float[Tensor, "*B E"] | None = None,
     ) -> Float[Tensor, "B T2 D"]:
         """Frames; ``context`` is one for all windows (E,) or for each (B, E)."""
+        heard, mask = self._heard(inputs, lengths)
+        given = () if context is None else (context,)
+        with self._in_training_dtype(inputs):
+            frames = self.body(heard, mask, *given)
+        return self._fused(frames.to(inputs.dtype), inputs, lengths, mask)
+
+    def with_hidden(
+        self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B T2 D"], Float[Tensor, "B T2 C"], Float[Tensor, "B T2"] | None]:
+        """Frames as ``forward`` gives them, what the last block of a ``conv`` body gives, and its mask: for a second
+        head on the same body.
+
+        Raises:
+            InputError: another body.
+        """
+        if type(self.body) is not ConvBody:
+            raise InputError("A second head needs the blocks of encoder.name conv; set it to conv.")
+        heard, mask = self._heard(inputs, lengths)
+        with self._in_training_dtype(inputs):
+            hidden, hidden_mask = self.body.hidden(heard, mask)
+            frames = self.body.project(hidden)
+        hidden = hidden.to(inputs.dtype)
+        return self._fused(frames.to(inputs.dtype), inputs, lengths, mask), hidden, hidden_mask
+
+    def _heard(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised windows and their mask."""
         mask = None if all_full(lengths, inputs.shape[1]) else frame_mask(lengths, inputs.shape[1]).to(inputs.dtype)
+        return normalized(inputs, mask, self.normalize), mask
+
+    def _in_training_dtype(self, inputs: Tensor) -> AbstractContextManager[Any]:
         low = self.training and self.training_dtype != torch.float32
-        with torch.autocast(inputs.device.type, self.training_dtype, enabled=True) if low else nullcontext():
-            heard = (normalized(inputs, mask, self.normalize), mask)
-            given = () if context is None else (context,)
-            frames = self.body(*heard, *given).to(inputs.dtype)
+        return torch.autocast(inputs.device.type, self.training_dtype, enabled=True) if low else nullcontext()
+
+    def _fused(self, frames: Tensor, inputs: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
+        """The learned part beside the cepstra, each of unit length; padding is 0."""
         # Not functional.normalize, whose second derivative is NaN where a frame is 0 (silence, padding).
         frames = frames * torch.rsqrt(frames.square().sum(-1, keepdim=True) + 1e-8)
         if self.cepstra is not None:

@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from pydantic import ValidationError
 from torch import Tensor
 
-from ..checkpoint import write_text
 from ..config.transcription import TranscriptionExperiment
 from ..contracts import FrontEnd, InputError, Transcribed
 from ..data.spoken import Spoken
@@ -28,7 +25,8 @@ from ..metrics import cer
 from ..nets.recogniser import Recogniser
 from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL
-from ..training_log import TrainingLog
+from ..training_log import TrainingLog, claim
+from ..training_log import check_out as check_folder
 from .changes import change_of
 from .models import Recognition, load_recogniser, new_net, save_recogniser, widened
 from .shelf import resolved
@@ -116,7 +114,7 @@ def learn(
     if resume:
         restore_trainer(trainer, out)
     else:
-        _claim(asked, out)
+        claim(asked, out)
     log, skipped_in_a_row = TrainingLog(out, trainer.step), 0
     steps = _steps(experiment, spoken, trainer, meta)
     trainer.net.train()
@@ -272,26 +270,7 @@ def check_out(experiment: TranscriptionExperiment, out: Path, *, resume: bool = 
     """Raise InputError where a training cannot be left in ``out``, or the recipe contradicts the learner that it names;
     quick, to be asked before anything is computed."""
     resolved(experiment)
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is not empty; use --resume to go on, or another --out.")
-        return
-    try:
-        theirs = yaml.safe_load((out / "experiment.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        raise InputError(f"{out} holds no training to resume; leave --resume away to start one.") from None
-    try:
-        same = TranscriptionExperiment.model_validate(theirs) == experiment  # keys that are newer have their defaults
-    except ValidationError:
-        same = False
-    if not same:
-        raise InputError(f"{out} was trained with another recipe; resume with the same one.")
-
-
-def _claim(experiment: TranscriptionExperiment, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(out / "experiment.yaml", text)
+    check_folder(experiment, out, resume=resume)
 
 
 def _note(
