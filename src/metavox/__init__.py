@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .runtime.commands import CommandRecognizer as CommandRecognizer
+    from .runtime.gate import VoiceGate as VoiceGate
+    from .runtime.known_voice import KnownVoices as KnownVoices
     from .runtime.transcriber import Transcriber as Transcriber
+    from .runtime.verifier import SpeakerVerifier as SpeakerVerifier
 
 __version__ = _version("metavox")
 
 _WHERE = {
     "CommandRecognizer": "runtime.commands",
     "InputError": "contracts",
+    "KnownVoices": "runtime.known_voice",
+    "SpeakerVerifier": "runtime.verifier",
     "Transcriber": "runtime.transcriber",
+    "VoiceGate": "runtime.gate",
 }
 
 

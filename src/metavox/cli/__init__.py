@@ -27,6 +27,7 @@ from . import (
     evaluate,
     recognize,
     record,
+    speaker,
     train,
     transcribe,
 )
@@ -57,6 +58,7 @@ app.command()(enroll.enroll)
 app.command()(recognize.recognize)
 app.command()(adapt.adapt)
 app.command()(transcribe.transcribe)
+app.add_typer(speaker.speaker_app, name="speaker")
 app.add_typer(bench.bench_app, name="bench")
 
 
