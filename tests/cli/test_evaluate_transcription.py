@@ -211,7 +211,7 @@ def test_another_seed_is_another_split(evaluate: Callable[..., Said], no_trainin
         (["--corpus", "tones", "--minutes", "0", "--compare", "scratch"], "where all learners are the base"),
         (
             ["--corpus", "tones", "--ways", "5"],
-            "--ways belongs to --protocol commands, open-set, incremental or noise and",
+            "--ways belongs to --protocol commands, open-set, incremental, noise or owner and",
         ),
         (["--corpus", "tones", "--max-test", "9"], "'--max-test'"),
         (["--corpus", "tones", "--seeds", "0"], "'--seeds'"),

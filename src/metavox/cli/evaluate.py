@@ -1,44 +1,41 @@
 """``metavox evaluate``: score a model on tasks it never saw."""
 
+from importlib import import_module
 from typing import Any
 
 from . import evaluate_options as option
 from .evaluate_options import ProtocolName, Request, Speakers
 
+_RUNNERS = {
+    ProtocolName.open_set: ("evaluate_open_set", "evaluate_open_set"),
+    ProtocolName.incremental: ("evaluate_incremental", "evaluate_incremental"),
+    ProtocolName.noise: ("evaluate_noise", "evaluate_noise"),
+    ProtocolName.transcription: ("evaluate_transcription", "evaluate_transcription"),
+    ProtocolName.verification: ("evaluate_verification", "evaluate_verification"),
+    ProtocolName.owner: ("evaluate_owner", "evaluate_owner"),
+}
+"""Protocol -> the module beside this one that runs it, and its function; ``commands`` is run here."""
 
-def evaluate(
-    model: option.Model,
-    corpus: option.Corpus,
-    protocol: option.Asked = ProtocolName.commands,
-    seed: option.Seed = 0,
-    learner: option.Learner = None,
-    out: option.Out = None,
-    json_out: option.Json = False,
-    ways: option.Ways = None,
-    shots: option.Shots = None,
-    queries: option.Queries = None,
-    episodes: option.Episodes = None,
-    speakers: option.SpeakersAsked = None,
-    classes: option.Classes = None,
+
+# fmt: off
+def evaluate(  # as many options a line as it holds: what belongs together stands together
+    model: option.Model, corpus: option.Corpus, protocol: option.Asked = ProtocolName.commands,
+    seed: option.Seed = 0, learner: option.Learner = None, out: option.Out = None, json_out: option.Json = False,
+    ways: option.Ways = None, shots: option.Shots = None, queries: option.Queries = None,
+    episodes: option.Episodes = None, speakers: option.SpeakersAsked = None, classes: option.Classes = None,
     along: option.Along = None,
-    negatives: option.NegativesAsked = None,
-    noise: option.Noise = None,
-    dev_negatives: option.DevNegatives = None,
-    far: option.Far = None,
-    confidence: option.Confidence = None,
-    max_negatives: option.MaxNegatives = None,
-    snr: option.Snr = None,
-    adapt_seconds: option.AdaptSeconds = None,
-    base: option.Base = None,
-    per_session: option.PerSession = None,
-    test_corpus: option.TestCorpus = None,
-    minutes: option.Minutes = None,
-    seeds: option.Seeds = None,
-    compare: option.Compare = None,
-    max_test: option.MaxTest = None,
-    lang: option.Lang = None,
+    negatives: option.NegativesAsked = None, noise: option.Noise = None, dev_negatives: option.DevNegatives = None,
+    far: option.Far = None, confidence: option.Confidence = None, max_negatives: option.MaxNegatives = None,
+    snr: option.Snr = None, adapt_seconds: option.AdaptSeconds = None,
+    base: option.Base = None, per_session: option.PerSession = None,
+    test_corpus: option.TestCorpus = None, minutes: option.Minutes = None, seeds: option.Seeds = None,
+    compare: option.Compare = None, max_test: option.MaxTest = None, lang: option.Lang = None,
+    enroll: option.Enroll = None, seconds: option.Seconds = None, text: option.TextAsked = None,
+    draws: option.Draws = None, trials: option.TrialList = None, only_speakers: option.OnlySpeakers = None,
+    baseline: option.Baseline = None, baseline_corpus: option.BaselineCorpus = None, det: option.Det = None,
+    voices: option.Voices = None, fusion: option.FusionFile = None, fit_fusion: option.FitFusion = None,
 ) -> None:
-    """Score a model on word sets or on a language, with intervals and the worst set.
+    """Score a model on word sets, on a language or on voices, with intervals and the worst set.
 
     Example: metavox evaluate exp/commands --corpus lithuanian_commands --ways 10 --shots 5 --json
 
@@ -51,19 +48,18 @@ def evaluate(
     A model of joint training is also --learner linear_probe, simpleshot,centring=l2n or joint,inner_steps=20.
 
     A recogniser: metavox evaluate metavox/asr-small --protocol transcription --corpus mboshi --compare fine-tune
+
+    Voices: metavox evaluate metavox/speaker-small --protocol verification --corpus my-people --enroll 3 --seconds 2
+
+    Owners: metavox evaluate exp/commands --protocol owner --voices metavox/speaker-small --corpus my-people --ways 5
     """
     given = option.given_to(protocol, locals())
-    if protocol is ProtocolName.transcription:
-        from .evaluate_transcription import evaluate_transcription as run
-    elif protocol is ProtocolName.open_set:
-        from .evaluate_open_set import evaluate_open_set as run  # type: ignore[assignment]
-    elif protocol is ProtocolName.noise:
-        from .evaluate_noise import evaluate_noise as run  # type: ignore[assignment]
-    elif protocol is ProtocolName.incremental:
-        from .evaluate_incremental import evaluate_incremental as run  # type: ignore[assignment]
-    else:
-        run = _commands  # type: ignore[assignment]
+    run: Any = _commands
+    if protocol in _RUNNERS:
+        module, function = _RUNNERS[protocol]
+        run = getattr(import_module(f"{__package__}.{module}"), function)
     run(Request(model, corpus, learner, seed, out, json_out), **given)
+# fmt: on
 
 
 def _commands(

@@ -16,6 +16,16 @@ class ProtocolName(StrEnum):
     incremental = "incremental"
     noise = "noise"
     transcription = "transcription"
+    verification = "verification"
+    owner = "owner"
+
+
+class TextName(StrEnum):
+    """Whether a test says what was said at enrolment."""
+
+    any = "any"
+    dependent = "dependent"
+    independent = "independent"
 
 
 class Speakers(StrEnum):
@@ -113,15 +123,61 @@ MaxTest = Annotated[
 ]
 Lang = Annotated[str | None, typer.Option(help="transcription: only recordings in this language.")]
 
+Enroll = Annotated[
+    list[int] | None,
+    typer.Option(min=1, show_default="3", help="verification: clips that enrol a voice; may be repeated."),
+]
+Seconds = Annotated[
+    list[str] | None,
+    typer.Option(metavar="S", show_default="full", help="verification: of speech in a test clip; may be repeated."),
+]
+TextAsked = Annotated[
+    TextName | None,
+    typer.Option(show_default="any", help="verification: does a test say what the enrolled clips say?"),
+]
+Draws = Annotated[
+    int | None, typer.Option(min=1, max=1000, show_default="5", help="verification: draws of the clips that enrol.")
+]
+TrialList = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="verification: trials, each a line: 1 or 0, enrolled, test clip.")
+]
+OnlySpeakers = Annotated[
+    str | None, typer.Option(metavar="FILE", help="verification: test only these speakers, one a line.")
+]
+Baseline = Annotated[
+    bool | None, typer.Option("--baseline", help="verification: cepstra and PLDA beside it, on the same trials.")
+]
+BaselineCorpus = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CORPUS", help="verification: what the baseline learns from; may be repeated."),
+]
+Det = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="verification: draw misses against false accepts here (png, svg).")
+]
+
+Voices = Annotated[
+    str | None, typer.Option(metavar="MODEL", show_default="metavox/speaker-small", help="owner: model of voices.")
+]
+FusionFile = Annotated[
+    Path | None, typer.Option("--fusion", metavar="FILE", help="owner: how word and voice are weighed.")
+]
+FitFusion = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="owner: fit that on these corpora and write it, instead of testing.")
+]
+
 _OF_WORDS = ("commands", "open-set", "incremental", "noise")
 OWNERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("ways", "shots", "queries", "episodes", "speakers", "classes"), _OF_WORDS),
+    **dict.fromkeys(("ways", "shots", "queries", "episodes"), (*_OF_WORDS, "owner")),
+    **dict.fromkeys(("speakers", "classes"), _OF_WORDS),
+    **dict.fromkeys(("voices", "fusion", "fit_fusion"), ("owner",)),
     "along": ("commands",),
     **dict.fromkeys(("negatives", "dev_negatives", "far", "confidence", "max_negatives"), ("open-set",)),
     "noise": ("open-set", "noise"),
     **dict.fromkeys(("snr", "adapt_seconds"), ("noise",)),
     **dict.fromkeys(("base", "per_session"), ("incremental",)),
     **dict.fromkeys(("test_corpus", "minutes", "seeds", "compare", "max_test", "lang"), ("transcription",)),
+    **dict.fromkeys(("enroll", "seconds", "text", "draws", "trials", "only_speakers"), ("verification",)),
+    **dict.fromkeys(("baseline", "baseline_corpus", "det"), ("verification",)),
 }
 """Option -> the protocols that it belongs to; an option that is not here belongs to all."""
 
