@@ -16,7 +16,10 @@ from calling import Metavox, Said
 
 from metavox.checkpoint import load_model
 
-VERBS = ["demo", "data check", "train", "evaluate", "compare", "record", "enroll", "recognize", "adapt", "transcribe"]
+VERBS = [
+    *("demo", "data check", "train", "evaluate", "compare", "record", "enroll", "recognize", "adapt", "transcribe"),
+    *(f"speaker {verb}" for verb in ("enroll", "verify", "identify", "forget", "export", "list", "calibrate")),
+]
 
 
 @pytest.fixture(scope="module")

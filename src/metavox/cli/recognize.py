@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from .speaker_options import KeyFile, PassphraseEnv
 
 if TYPE_CHECKING:
     from ..runtime.commands import CommandRecognizer
@@ -15,16 +16,39 @@ def recognize(
     profile: Annotated[Path, typer.Argument(help="Folder that `metavox enroll` wrote.")],
     files: Annotated[list[Path], typer.Argument(help="Recordings of one word each.")],
     model: Annotated[Path | None, typer.Option(help="Where the profile's model is now, if it moved.")] = None,
+    voices: Annotated[
+        Path | None, typer.Option(metavar="VOICES", help="Folder of `metavox speaker enroll`: who may say a word.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Who may say which word, in YAML or JSON; with --voices.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="open, owner-biased or owner-only, instead of that of the policy.")
+    ] = None,
+    key_file: KeyFile = None,
+    passphrase_env: PassphraseEnv = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object a file.")] = False,
 ) -> None:
     """Name the enrolled word in each recording; null (-) is a refusal.
 
     Example: metavox recognize my-house kitchen.wav hall.wav --json
+
+    With voices: metavox recognize my-house kitchen.wav --voices family --policy house.yaml --mode owner-only
     """
     from ..runtime.commands import CommandRecognizer
     from .output import print_json
 
+    if (voices is None) != (policy is None):
+        given, other = ("--policy", "--voices") if voices is None else ("--voices", "--policy")
+        raise InputError(f"{given} needs {other}: a policy says which of the voices may say which word.")
+    if voices is None and (mode or key_file or passphrase_env):
+        raise InputError("--mode, --key-file and --passphrase-env are about voices; give --voices and --policy too.")
     recognizer = CommandRecognizer.from_pretrained(profile, model=model)
+    if voices is not None and policy is not None:
+        from .gate import gated
+
+        gated(recognizer, files, voices, policy, mode, key_file, passphrase_env, json_out)
+        return
     decisions = recognizer.decide(list(files))
     probabilities = _probabilities(recognizer, files, [decision.best for decision in decisions])
     if json_out:
