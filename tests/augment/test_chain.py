@@ -8,6 +8,7 @@ import sounds
 
 from metavox.augment import chain
 from metavox.augment.chain import change_wave
+from metavox.augment.channel import CODECS
 from metavox.augment.wave import coloured_noise
 from metavox.config import WaveConfig
 
@@ -90,3 +91,10 @@ def test_noise_that_pauses_under_the_speech_is_drawn_again() -> None:
     changed(0, more={"recorded": recorded}, **config)
     assert len(calls) == 3
     assert chain._TRIES > 3
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_a_codec_keeps_the_softest_sound_at_its_level(codec: str) -> None:
+    soft = np.random.default_rng(0).normal(size=4000).astype(np.float32) * np.float32(1e-5)
+    out = changed(wave=soft, **{**OFF, "codec_share": 1, "codecs": (codec,)})
+    assert 0.3 < float(np.square(out).sum() / np.square(soft).sum()) < 2

@@ -12,6 +12,8 @@ from .wave import COLOURS, Wave, babble, coloured_noise, gain, is_silent, limit_
 N_ROOMS = 64
 """Rooms that belong to a seed; each is simulated once."""
 CLIPPED_SHARES = (0.005, 0.05)
+LEAST_CODED_PEAK = 0.01
+"""Of a sound softer than some 0.0003 nothing at all comes out of mp3."""
 _TRIES = 16
 """Draws of noise until one sounds where the speech is: recordings and people pause."""
 
@@ -60,8 +62,15 @@ def change_wave(
         out = _in_a_band(out, rate_hz, rng)
     out = limit_peak(out)  # an encoder would cut what exceeds full scale
     if config.codecs and happens["codec"] < config.codec_share:
-        out = through_codec(out, rate_hz, config.codecs[rng.integers(len(config.codecs))])
+        out = _coded(out, rate_hz, config.codecs[rng.integers(len(config.codecs))])
     return limit_peak(out)
+
+
+def _coded(wave: Wave, rate_hz: int, codec: str) -> Wave:
+    """Through a codec; one too soft for its steps is turned up before, as a device does, and down again."""
+    peak = float(np.abs(wave).max(initial=0.0))
+    up = LEAST_CODED_PEAK / peak if 0 < peak < LEAST_CODED_PEAK else 1.0
+    return through_codec(wave * np.float32(up), rate_hz, codec) / np.float32(up)
 
 
 def _noise(
