@@ -100,6 +100,7 @@ def made_trials(n_people: int = 24, seed: int = 0) -> Trials:
         "test_log_s": log_s,
         "enrolled_log_s": rng.standard_normal(len(voice)),
         "score_by_test_log_s": score * log_s,
+        "score_by_enrolled_log_s": score * rng.standard_normal(len(voice)),
         "test_snr": rng.standard_normal(len(voice)),
         "enrolled_snr": rng.standard_normal(len(voice)),
     }
@@ -108,8 +109,8 @@ def made_trials(n_people: int = 24, seed: int = 0) -> Trials:
 
 def test_features_that_help_are_chosen_and_others_are_named_as_tried() -> None:
     chosen, tried = choose_features(made_trials(), folds(["x"] * 24, np.random.default_rng(0)))
-    assert {"test_log_s", "score_by_test_log_s"} & set(chosen)
-    assert not {"enrolled_log_s", "test_snr", "enrolled_snr"} & set(chosen)
+    assert {"test_log_s", "score_by_test_log_s"} <= set(chosen)
+    assert not {"enrolled_log_s", "score_by_enrolled_log_s", "test_snr", "enrolled_snr"} & set(chosen)
     nulls = [row for row in tried if "test_snr" in row["features"]]
     assert nulls
     assert not any(row["kept"] for row in nulls)

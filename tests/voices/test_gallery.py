@@ -100,6 +100,7 @@ def test_people_are_named_and_strangers_are_not() -> None:
             "test_snr": 0.2,
             "enrolled_snr": -0.1,
             "score_by_test_log_s": 0.4,
+            "score_by_enrolled_log_s": 0.3,
         },
     ],
 )

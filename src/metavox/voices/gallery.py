@@ -204,6 +204,7 @@ class StoredGallery:
             "test_snr": np.full(len(score), test.snr_db[0] / 20),
             "enrolled_snr": self._snr[where],
             "score_by_test_log_s": score * np.float32(log_s),
+            "score_by_enrolled_log_s": score * self._log_s[where],
         }
         assert self.model.ratios is not None
         return self.model.ratios({name: known[name] for name in self.model.ratios.weights if name in known})

@@ -95,13 +95,13 @@ def features(
         return np.broadcast_to(np.asarray(values, np.float64), scores.shape)
 
     test_s = of_tests(np.log(np.clip(tests.speech_s, MIN_SPEECH_S, UNSURE_S)))
+    enrolled_s = of_voices([np.log(np.clip(voice.speech_s.sum(), MIN_SPEECH_S, UNSURE_S)) for voice in voices])
     return {
         "score": np.asarray(scores, np.float64),
         "test_log_s": test_s,
-        "enrolled_log_s": of_voices(
-            [np.log(np.clip(voice.speech_s.sum(), MIN_SPEECH_S, UNSURE_S)) for voice in voices]
-        ),
+        "enrolled_log_s": enrolled_s,
         "test_snr": of_tests(tests.snr_db / 20),
         "enrolled_snr": of_voices([float(np.mean(voice.snr_db)) / 20 for voice in voices]),
         "score_by_test_log_s": np.asarray(scores, np.float64) * test_s,
+        "score_by_enrolled_log_s": np.asarray(scores, np.float64) * enrolled_s,
     }
