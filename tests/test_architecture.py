@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "metavox"
+TESTS = Path(__file__).parent
 
 FLOORS = [
     ["errors", "contracts", "config"],
@@ -281,6 +283,12 @@ RULES: dict[str, Callable[[list[Module]], list[str]]] = {
 def test_the_house_keeps_the_rule(rule: str) -> None:
     offenders = RULES[rule](MODULES)
     assert not offenders, "\n" + "\n".join(offenders)
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest imports them by their names alone, and stops at the second."""
+    names = Counter(path.name for path in TESTS.rglob("*.py") if path.name not in ("conftest.py", "__init__.py"))
+    assert [name for name, n in names.items() if n > 1] == []
 
 
 def test_files_and_functions_stay_within_their_budget() -> None:
