@@ -8,6 +8,7 @@ import numpy as np
 from metavox.calibration.ratios import fit_ratios
 from metavox.voices.classical import MfccStatistics
 from metavox.voices.models import VoiceModel
+from metavox.voices.turns import learn_turns
 
 RATE_HZ = 16_000
 
@@ -43,4 +44,8 @@ def voice_model() -> VoiceModel:
     tests = heard.at(np.concatenate([first + 1, first + 2]))
     scores = model.scores(voices, tests)
     same = np.tile(np.eye(n_people, dtype=bool), (2, 1))
-    return model.with_ratios(fit_ratios({"score": scores[same]}, {"score": scores[~same]}, penalty=1e-2))
+    clips = [[say(1000 + person, take, 2.0) for take in range(3)] for person in range(n_people)]
+    turns = learn_turns(model.encoder, clips, ["made-up"] * n_people, np.random.default_rng(0), model.cohort)
+    assert turns is not None
+    ratios = fit_ratios({"score": scores[same]}, {"score": scores[~same]}, penalty=1e-2)
+    return replace(model.with_ratios(ratios), turns=turns.ratios)

@@ -20,6 +20,7 @@ from ..features import log_mel
 from ..voices.heard import Heard, together
 from ..voices.models import VoiceModel
 from ..voices.speech import Spoken, spoken
+from ..voices.turns import log_odds_of_two, sides
 from .takes import Clip, Clips, each_of, take_wave
 
 MIN_SPEECH_S = 0.5
@@ -29,8 +30,6 @@ MAX_CLIP_S = 600.0
 P_ODD = 0.05
 """How likely it is, before it is heard, that a clip holds two persons or another one than it should. A clip is refused
 where what is heard makes that more likely than not."""
-MIN_SIDE_S, MAX_SIDE_S, MAX_CHANGES = 0.6, 6.0, 8
-"""Speech that is compared on either side of a change from one person to another, and how many places are tried."""
 
 COPY_WAVEFORM, COPY_ENVELOPE = 0.88, 0.85
 """Correlations that copies of one recording have at least, at the best shift: of samples, of log mel frames."""
@@ -84,28 +83,15 @@ def usable(clips: Clips, rate_hz: int, *, least_s: float = MIN_SPEECH_S, clippin
 # -------------------------------------------------------------------------------------------------------- two persons
 
 
-def log_odds_of_two(model: VoiceModel, speech: Spoken) -> float:
+def odds_of_two(model: VoiceModel, speech: Spoken) -> float:
     """Log odds that a clip holds one person first and another after, against one person.
 
-    Speech before and after each of some places is compared; that two persons change at any of them is as likely
-    beforehand as at another. -inf for a clip too short to say. Two who speak at once are not found.
+    -inf for a clip too short to say, and for a model that did not learn it. Two who speak at once are not found.
     """
-    rate_hz = model.encoder.rate_hz
-    n_side, longest = round(MIN_SIDE_S * rate_hz), round(MAX_SIDE_S * rate_hz)
-    room = len(speech.wave) - 2 * n_side
-    if room < 0:
+    found = None if model.turns is None else sides(model.encoder, speech)
+    if found is None or model.turns is None:
         return -math.inf
-    n_changes = min(MAX_CHANGES, 1 + int(room / n_side))
-    changes = n_side + np.linspace(0, room, n_changes + 2)[1:-1].round().astype(int)
-    before = _side(model, [speech.wave[max(0, at - longest) : at] for at in changes], speech.snr_db)
-    after = _side(model, [speech.wave[at : at + longest] for at in changes], speech.snr_db)
-    against = -np.diag(model.llr([before.at([k]) for k in range(n_changes)], after))
-    return float(np.logaddexp.reduce(against) - math.log(n_changes) + math.log(P_ODD / (1 - P_ODD)))
-
-
-def _side(model: VoiceModel, waves: Sequence[np.ndarray], snr_db: float) -> Heard:
-    seconds = np.array([len(wave) / model.encoder.rate_hz for wave in waves])
-    return Heard(model.encoder.embed(waves), seconds, np.full(len(waves), snr_db))
+    return log_odds_of_two(found, model.turns, model.cohort, P_ODD)
 
 
 def require_one_person(model: VoiceModel, clips: Sequence[VoiceClip]) -> None:
@@ -116,7 +102,7 @@ def require_one_person(model: VoiceModel, clips: Sequence[VoiceClip]) -> None:
     """
 
     def one(clip: VoiceClip) -> None:
-        if log_odds_of_two(model, clip.speech) > 0:
+        if odds_of_two(model, clip.speech) > 0:
             raise InputError(
                 f"{clip.name} seems to hold two voices, one after the other; record one person alone, or cut it."
             )

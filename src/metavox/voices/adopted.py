@@ -40,6 +40,7 @@ class Adopted:
     ratios: Ratios
     hash: str
     about: Mapping[str, Any]
+    turns: Ratios | None = None
 
 
 class _Stored(BaseModel):
@@ -47,6 +48,7 @@ class _Stored(BaseModel):
     source: str
     encoder_hash: str
     ratios: StoredRatios
+    turns: StoredRatios | None = None
     hash: str
     about: dict[str, Any]
 
@@ -81,6 +83,7 @@ def save_adopted(folder: Path, adopted: Adopted, encoder: Any) -> None:
         "source": source,
         "encoder_hash": adopted.encoder_hash,
         "ratios": asdict(adopted.ratios),
+        "turns": None if adopted.turns is None else asdict(adopted.turns),
         "about": dict(adopted.about),
     }
     write_json(folder / "config.json", document)
@@ -103,4 +106,7 @@ def read_adopted(folder: Path, document: Mapping[str, Any]) -> Adopted:
         source = str(folder / JOINT)
     elif source != "mfcc" and not source.startswith("hf:"):
         raise InputError(f"{folder} names an encoder outside it, {source!r}; copy or calibrate the model again.")
-    return Adopted(source, stored.encoder_hash, cohort.float().numpy(), stored.ratios.ratios, stored.hash, stored.about)
+    turns = None if stored.turns is None else stored.turns.ratios
+    return Adopted(
+        source, stored.encoder_hash, cohort.float().numpy(), stored.ratios.ratios, stored.hash, stored.about, turns
+    )

@@ -108,6 +108,7 @@ class _Stored(BaseModel):
     kind: str
     voice: dict[str, Any]
     ratios: StoredRatios | None
+    turns: StoredRatios | None = None
     hash: str
     about: dict[str, Any]
 
@@ -119,6 +120,7 @@ def save_voices(
     ratios: Ratios | None,
     about: Mapping[str, Any],
     second: DiscriminantStatistics | None = None,
+    turns: Ratios | None = None,
 ) -> VoiceModel:
     """Write a model into ``folder``, weights and cohort rounded to 16 bits; gives what is opened again."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,6 +147,7 @@ def save_voices(
         "hash": hash_of(encoder.hash, kept, ratios),
         "voice": net.config.model_dump(mode="json"),
         "ratios": None if ratios is None else asdict(ratios),
+        "turns": None if turns is None else asdict(turns),
         "about": dict(about),
     }
     write_json(folder / "config.json", document)
@@ -217,19 +220,22 @@ def _opened(folder: Path, stored: _Stored, name: str) -> VoiceModel:
     found = hash_of(encoder.hash, cohort, ratios)
     if found != stored.hash:
         raise InputError(f"{folder} is not as it was saved (its hash differs); copy or train it again.")
-    return VoiceModel(encoder, name, found, cohort, ratios, stored.about, folder)
+    turns = None if stored.turns is None else stored.turns.ratios
+    return VoiceModel(encoder, name, found, cohort, ratios, stored.about, folder, turns)
 
 
 def save_calibrated(folder: Path, model: VoiceModel, source: str, found: Furnished) -> None:
     """Write ``model``, which ``source`` opens, with another cohort and calibration."""
     about = {**model.about, "calibration": found.about}
     if isinstance(model.encoder, NetEncoder):
-        save_voices(folder, model.encoder.net, found.cohort, found.ratios, about, model.encoder.second)
+        net, second = model.encoder.net, model.encoder.second
+        save_voices(folder, net, found.cohort, found.ratios, about, second, found.turns)
         return
     if model.folder is not None and not isinstance(model.encoder, JointEncoder):
         source = read_adopted(model.folder, read_document(model.folder / "config.json", "model")).source
     whole = hash_of(model.encoder.hash, found.cohort, found.ratios)
-    save_adopted(folder, Adopted(source, model.encoder.hash, found.cohort, found.ratios, whole, about), model.encoder)
+    adopted = Adopted(source, model.encoder.hash, found.cohort, found.ratios, whole, about, found.turns)
+    save_adopted(folder, adopted, model.encoder)
 
 
 def _adopted(folder: Path, found: Adopted) -> VoiceModel:
@@ -241,7 +247,7 @@ def _adopted(folder: Path, found: Adopted) -> VoiceModel:
             f"{folder} was calibrated with another {found.source} or is not as it was saved (its hash differs); "
             "calibrate it again."
         )
-    return VoiceModel(encoder, folder.name, whole, found.cohort, found.ratios, found.about, folder)
+    return VoiceModel(encoder, folder.name, whole, found.cohort, found.ratios, found.about, folder, found.turns)
 
 
 def _second(folder: Path, rate_hz: int) -> DiscriminantStatistics | None:

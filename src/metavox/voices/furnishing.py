@@ -24,6 +24,7 @@ from ..calibration.ratios import Ratios, fit_ratios
 from ..contracts import InputError, VoiceEncoder
 from ..metrics import cllr, eer, min_cllr
 from .trials import CLIPS_OF_VOICE, SHORTEST_S, Report, Trials, draw_trials, hear_speakers
+from .turns import learn_turns
 
 N_FOLDS = 5
 MIN_CORPORA = 3
@@ -52,6 +53,8 @@ class Furnished:
     ratios: Ratios
     about: dict[str, Any]
     """Of whom, how well it holds on speakers left out of the fit, and what was tried; fit for JSON."""
+    turns: Ratios | None = None
+    """``VoiceModel.turns``; None where the clips were too few or too short."""
 
 
 def furnish(
@@ -98,7 +101,10 @@ def furnish(
         **judged(trials, held_out(trials, fold, chosen)),
     }
     own = np.stack([one.mean() for one in recorded])
-    return Furnished(own if cohort is None else cohort, fit(trials, chosen), about)
+    turns = learn_turns(encoder, speakers, names, rng, cohort)
+    about["turns"] = None if turns is None else turns.about
+    ratios = fit(trials, chosen)
+    return Furnished(own if cohort is None else cohort, ratios, about, None if turns is None else turns.ratios)
 
 
 def folds(corpus_of: Sequence[str], rng: np.random.Generator) -> Int[np.ndarray, " n"]:

@@ -54,4 +54,4 @@ def keep(
     waves = [[read(one.path, RATE_HZ) for one in clips] for clips in material.development.values()]
     corpora = [clips[0].corpus for clips in material.development.values()]
     found = furnish(encoder, waves, experiment.train.seed, corpus_of=corpora, cohort=cohort, report=report)
-    return save_voices(out, net, cohort, found.ratios, {**about, "calibration": found.about}, second)
+    return save_voices(out, net, cohort, found.ratios, {**about, "calibration": found.about}, second, found.turns)

@@ -48,6 +48,8 @@ class VoiceModel:
     """None where nothing is calibrated: scores rank, and say no probability."""
     about: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    turns: Ratios | None = None
+    """One person against two of two sides of a clip (``turns.Sides``); None where it was not learned."""
 
     def hear(self, waves: Sequence[Float[np.ndarray, " _S"]]) -> Heard:
         """Clips (S,) in [-1, 1] at the rate of the encoder as vectors, pauses left out."""
