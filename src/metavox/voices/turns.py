@@ -79,9 +79,8 @@ class Turns:
 @dataclass(frozen=True, slots=True)
 class _Clip:
     features: dict[str, Float[np.ndarray, " n"]]
-    two: bool
-    nearest: int
-    """Place nearest to where the speaker does change."""
+    change: int | None
+    """The place where the speaker changes; None in a clip of one."""
 
 
 def learn_turns(
@@ -93,27 +92,28 @@ def learn_turns(
 ) -> Turns | None:
     """What sides are worth, from clips of one speaker and of two of the same corpus; None where there are too few.
 
-    Short clips of a speaker are put together until both sides can be heard. Without ``cohort`` the other speakers are
-    asked. First the ratio of two sides is learned, then what the least one of a whole clip is worth.
+    Short clips of a speaker are put together until both sides can be heard. In place of what comes after some place of
+    a clip another speaker says as much, so that clips of one and of two do not differ in their lengths. Without
+    ``cohort`` the other speakers are asked. First the ratio of two sides is learned, then what the least one of a clip
+    is worth.
     """
     said = [_joined([spoken(wave, encoder.rate_hz) for wave in clips], encoder.rate_hz) for clips in speakers]
     means = None if cohort is not None else _means(encoder, said)
     clips: list[_Clip] = []
     for number, own in enumerate(said):
         others = [k for k, name in enumerate(corpus_of) if name == corpus_of[number] and k != number and said[k]]
-        for speech in own[:N_CLIPS]:
-            asked: list[tuple[Spoken, float | None, int]] = [(speech, None, number)]
-            if others:
-                other = others[int(rng.integers(len(others)))]
-                pair = _in_turn(speech, said[other][int(rng.integers(len(said[other][:N_CLIPS])))])
-                asked.append((pair, speech.speech_s, other))
-            for one, change_s, second in asked:
-                near = cohort if means is None else np.delete(means, [number, second], axis=0)
-                assert near is not None
-                found = sides(encoder, one)
-                if found is not None:
-                    place = 0 if change_s is None else int(np.abs(found.at_s - change_s).argmin())
-                    clips.append(_Clip(found.features(near), change_s is not None, place))
+        for speech in own[: N_CLIPS if others else 0]:
+            other = others[int(rng.integers(len(others)))]
+            near = cohort if means is None else np.delete(means, [number, other], axis=0)
+            found = sides(encoder, speech)
+            assert found is not None
+            assert near is not None
+            clips.append(_Clip(found.features(near), None))
+            change = int(rng.integers(len(found.at_s)))
+            second = said[other][int(rng.integers(len(said[other])))]
+            changed = sides(encoder, _changed(speech, second, round(found.at_s[change] * encoder.rate_hz)))
+            assert changed is not None
+            clips.append(_Clip(changed.features(near), change))
     return _fitted(clips)
 
 
@@ -130,11 +130,12 @@ def _joined(clips: Sequence[Spoken], rate_hz: int) -> list[Spoken]:
     return found
 
 
-def _in_turn(first: Spoken, second: Spoken) -> Spoken:
-    """Both, as loud as each other."""
-    loud = [max(float(np.sqrt(np.mean(np.square(one.wave)))), 1e-6) for one in (first, second)]
-    wave = np.concatenate([first.wave, second.wave * np.float32(loud[0] / loud[1])])
-    return Spoken(wave, first.speech_s + second.speech_s, min(first.snr_db, second.snr_db))
+def _changed(first: Spoken, second: Spoken, place: int) -> Spoken:
+    """The first until ``place``, then as much of the second as is missing, as loud."""
+    after = np.resize(second.wave, len(first.wave) - place)
+    loud = [max(float(np.sqrt(np.mean(np.square(wave)))), 1e-6) for wave in (first.wave, after)]
+    wave = np.concatenate([first.wave[:place], after * np.float32(loud[0] / loud[1])])
+    return Spoken(wave, first.speech_s, min(first.snr_db, second.snr_db))
 
 
 def _means(encoder: VoiceEncoder, said: Sequence[Sequence[Spoken]]) -> Cohort:
@@ -146,13 +147,13 @@ def _means(encoder: VoiceEncoder, said: Sequence[Sequence[Spoken]]) -> Cohort:
 
 def _fitted(clips: Sequence[_Clip]) -> Turns | None:
     """Two steps of logistic regression, which make one map: the least of a linear map is that of its multiple."""
-    one, two = ([clip for clip in clips if clip.two == kind] for kind in (False, True))
+    one, two = ([clip for clip in clips if (clip.change is not None) == kind] for kind in (False, True))
     if min(len(one), len(two)) < MIN_CLIPS:
         return None
     names = list(one[0].features)
     whole = {name: np.concatenate([clip.features[name] for clip in one]) for name in names}
     share = np.concatenate([np.full(len(clip.features["score"]), 1 / len(clip.features["score"])) for clip in one])
-    changed = {name: np.array([clip.features[name][clip.nearest] for clip in two]) for name in names}
+    changed = {name: np.array([clip.features[name][clip.change] for clip in two]) for name in names}
     first = fit_ratios(whole, changed, weights=(share, np.ones(len(two))))
     least = [np.array([float(first(clip.features).min()) for clip in kind]) for kind in (one, two)]
     second = fit_ratios({"least": least[0]}, {"least": least[1]})
