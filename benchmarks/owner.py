@@ -1,11 +1,12 @@
 """Commands of owners: every set with models that never heard it, and a fusion that was fitted on the other sets.
 
-    python benchmarks/owner.py --commands FOLDER --voices MODEL [--out benchmarks/owner.json]
+    python benchmarks/owner.py --commands MODEL --voices MODEL [--out benchmarks/owner.json]
 
-``--commands FOLDER`` holds a model of words for each set, ``FOLDER/SET/model``, trained without that set (``benchmarks/
-leave_one_set_out.py``). ``--voices SET=MODEL`` names a model of voices for one set, ``--voices MODEL`` for all others.
-A set that a model of voices was trained on is marked with ``seen_in_training``, and no fusion is fitted on it.
-``--joint SET=MODEL`` is a model of ``voiced_prototypes``, which hears words and voices, on the same trials.
+``--commands SET=MODEL`` and ``--voices SET=MODEL`` name models of words and of voices for one set, without ``SET=``
+for all others. None of them may have heard the people of the set; a set that a model of voices was trained on is
+marked with ``seen_in_training``, and no fusion is fitted on it. ``--joint SET=MODEL`` is a model of
+``voiced_prototypes``, which hears words and voices, on the same trials. ``--set NAME=FOLDER`` is a set of one's own,
+such as words that `metavox data align` cut from sentences.
 """
 
 import argparse
@@ -32,25 +33,29 @@ each word by each speaker, so that no owner can enrol a word and be asked for it
 def main() -> None:
     """Score every set and shot, and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--commands", type=Path, required=True)
+    parser.add_argument("--commands", action="append", required=True, metavar="[SET=]MODEL")
     parser.add_argument("--voices", action="append", required=True, metavar="[SET=]MODEL")
     parser.add_argument("--joint", action="append", default=[], metavar="SET=MODEL")
-    parser.add_argument("--set", action="append", choices=SETS)
+    parser.add_argument("--set", action="append", metavar="NAME[=FOLDER]")
     parser.add_argument("--shots", type=int, action="append")
     parser.add_argument("--ways", type=int, default=10)
     parser.add_argument("--episodes", type=int, default=110)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/owner.json"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    given = dict(text.split("=", 1) if "=" in text else ("", text) for text in asked.voices)
-    joint = dict(text.split("=", 1) for text in asked.joint)
-    sets, found = asked.set or SETS, []
+    commands, voices, joint = (by_set(texts) for texts in (asked.commands, asked.voices, asked.joint))
+    sets = {name: require(place or name) for name, place in map(parted, asked.set or SETS)}
+    found = []
     for shots in asked.shots or (5, 3, 1):
         heard = {
-            name: hear(asked, name, asked.commands / name / "model", given.get(name, given.get("", "mfcc")), shots)
-            for name in sets
+            name: hear(asked, (name, place), of(commands, name), of(voices, name), shots)
+            for name, place in sets.items()
         }
-        by_joint = {name: hear(asked, name, Path(joint[name]), joint[name], shots) for name in sets if name in joint}
+        by_joint = {
+            name: hear(asked, (name, place), joint[name], joint[name], shots)
+            for name, place in sets.items()
+            if name in joint
+        }
         summaries = []
         for name, one in heard.items():
             fusions = fusions_for(name, heard)
@@ -65,10 +70,29 @@ def main() -> None:
     asked.out.write_text(json.dumps({"cores": 1, "by_shots": found}, indent=1) + "\n", encoding="utf-8")
 
 
-def hear(asked: argparse.Namespace, name: str, commands: Path, voices: str, shots: int) -> dict[str, Any]:
+def parted(text: str) -> tuple[str, str]:
+    """``NAME=REST`` in two; nothing after a bare name."""
+    name, _, rest = text.partition("=")
+    return name, rest
+
+
+def by_set(texts: list[str]) -> dict[str, str]:
+    """Models by set, that of all others under no name."""
+    return dict(parted(text) if "=" in text else ("", text) for text in texts)
+
+
+def of(models: dict[str, str], name: str) -> str:
+    """The model for a set."""
+    if name not in models and "" not in models:
+        raise SystemExit(f"No model is named for {name}; give one without SET=.")
+    return models.get(name, models.get("", ""))
+
+
+def hear(asked: argparse.Namespace, of_set: tuple[str, Path], commands: str, voices: str, shots: int) -> dict[str, Any]:
     """The trials of one set."""
+    name, place = of_set
     model, voice_model = load_model(commands), load_voices(voices)
-    bank = open_corpora([require(name)], model.config.front_end)
+    bank = open_corpora([place], model.config.front_end)
     owners = Owners(bank.utterances, OwnerProtocol(EpisodeSpec(asked.ways, shots, 10), asked.episodes, 0))
     began = time.process_time()
     rows = evaluate_owner(model, voice_model, bank, owners, corpus=name)
