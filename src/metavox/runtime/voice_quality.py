@@ -27,9 +27,9 @@ MIN_SPEECH_S = 0.5
 """Less says little of a voice."""
 MAX_CLIP_S = 600.0
 
-P_ODD = 0.05
-"""How likely it is, before it is heard, that a clip holds two persons or another one than it should. A clip is refused
-where what is heard makes that more likely than not."""
+P_ODD, P_TWO = 0.05, 0.2
+"""How likely it is, before it is heard, that a clip is another person's than it should be, and that it holds two. A
+clip is refused where what is heard makes that more likely than not."""
 
 COPY_WAVEFORM, COPY_ENVELOPE = 0.88, 0.85
 """Correlations that copies of one recording have at least, at the best shift: of samples, of log mel frames."""
@@ -91,7 +91,7 @@ def odds_of_two(model: VoiceModel, speech: Spoken) -> float:
     found = None if model.turns is None else sides(model.encoder, speech)
     if found is None or model.turns is None:
         return -math.inf
-    return log_odds_of_two(found, model.turns, model.cohort, P_ODD)
+    return log_odds_of_two(found, model.turns, model.cohort, P_TWO)
 
 
 def require_one_person(model: VoiceModel, clips: Sequence[VoiceClip]) -> None:

@@ -37,11 +37,12 @@ CANDIDATES = (
     ("enrolled_log_s",),
     ("test_log_s", "score_by_test_log_s"),
     ("enrolled_log_s", "score_by_enrolled_log_s"),
+    ("test_log_s", "score_by_test_log_s", "enrolled_log_s", "score_by_enrolled_log_s"),
     ("test_snr",),
     ("enrolled_snr",),
 )
 """Beside the score, in this order where two help alike. More speech moves the ratio, or makes it steeper too: what is
-known of half a second never makes anybody sure."""
+known of half a second never makes anybody sure. Either side alone may help nobody where both together do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def choose_features(trials: Trials, fold: Int[np.ndarray, " n"]) -> tuple[tuple[
     tried = [_row(chosen, best, None, True)]
     while left := [chosen + new for one in CANDIDATES if (new := tuple(name for name in one if name not in chosen))]:
         found = {names: costs(trials, held_out(trials, fold, names)) for names in left}
-        names = min(found, key=lambda one: float(found[one].mean()))
+        least = min(float(one.mean()) for one in found.values())
+        names = next(names for names, one in found.items() if one.mean() <= (1 + LEAST_GAIN) * least)
         gain = best - found[names]
         error = float(gain.std(ddof=1)) / math.sqrt(len(gain))
         helps = bool(gain.mean() > max(LEAST_GAIN * best.mean(), 2 * error))
