@@ -3,8 +3,8 @@
     metavox train recipes/voices.yaml --out exp/voices
     python benchmarks/bundle_voices.py exp/voices src/metavox/bundled/speaker-small --fusion fusion.json
 
-Weights have 16 bits already. ``--fusion`` names a JSON list that `metavox evaluate --protocol owner --fit-fusion`
-wrote, on people whom a model trained alike never heard. The card and the licence are written by hand and stay as they
+Weights have 16 bits already. ``--fusion`` names the file that `metavox evaluate --protocol owner --fit-fusion` wrote,
+on people whom a model trained alike never heard. The card and the licence are written by hand and stay as they
 are.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--fusion", type=Path)
     asked = parser.parse_args()
-    fusion = None if asked.fusion is None else json.loads(asked.fusion.read_text(encoding="utf-8"))
+    fusion = None if asked.fusion is None else json.loads(asked.fusion.read_text(encoding="utf-8"))["fusions"]
     print(f"{asked.target}: {bundle(asked.source, asked.target, fusion) / 1e6:.2f} MB")
 
 

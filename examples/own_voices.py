@@ -14,7 +14,7 @@ from pathlib import Path
 from metavox import CommandRecognizer, SpeakerVerifier, VoiceGate
 from metavox.data.synth import speak
 
-VOICES = {"anna": ("f2", 60), "ben": ("m3", 35), "guest": ("m7", 75)}
+VOICES = {"anna": ("f2", 60), "ben": ("m3", 35), "guest": ("grandma", 40)}
 SENTENCES = ["the train is late again this morning", "we had soup and bread for lunch", "where did I leave my keys"]
 WORDS = ["open the door", "good night"]
 

@@ -23,3 +23,17 @@ def test_any_module_learns_by_the_engine() -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == ["maml", "anil", "reptile"]
     assert all(float(row[7]) < float(row[5]) for row in rows)
+
+
+@pytest.mark.synth
+def test_own_voices_are_named_and_obeyed_and_a_forgotten_one_is_gone() -> None:
+    pytest.importorskip("espeakng_loader")
+    done = subprocess.run([sys.executable, EXAMPLES / "own_voices.py"], capture_output=True, text=True, check=True)
+    told = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert told["anna speaks"] == "anna"
+    assert told["ben speaks"] == "ben"
+    assert told["guest speaks"] == "nobody who is enrolled"
+    assert told["the guest as anna"].startswith("refused")
+    assert told["anna says open the door"] == "done"
+    assert told["ben says open the door"].startswith("Only anna may say 'open the door'")
+    assert told["left in the folder"] == "('anna',)"

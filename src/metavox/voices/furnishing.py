@@ -140,6 +140,8 @@ def choose_features(trials: Trials, fold: Int[np.ndarray, " n"]) -> tuple[tuple[
         tried += [_row(one, found[one], best, helps and one == names) for one in found]
         if helps:
             chosen, best = names, found[names]
+        elif candidates is LEVELS:
+            break
     return chosen, tried
 
 
