@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--voices", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=160)
+    parser.add_argument("--dim", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
