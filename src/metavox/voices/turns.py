@@ -16,7 +16,7 @@ from ..calibration.ratios import Ratios, fit_ratios
 from ..contracts import VoiceEncoder
 from ..metrics import eer
 from .heard import Heard
-from .scoring import COMMON_WEIGHT, common
+from .scoring import COMMON_WEIGHT, common, unit
 from .speech import Spoken, spoken
 
 MIN_SIDE_S, MAX_SIDE_S, MAX_CHANGES = 0.6, 6.0, 8
@@ -70,7 +70,7 @@ def sides(encoder: VoiceEncoder, speech: Spoken) -> Sides | None:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The map from ``Sides.features`` to the ratio of one person to two, and how well it tells them."""
+    """The map from ``Sides.features`` to the ratio of one person to two, and how well it tells its own clips."""
 
     ratios: Ratios
     about: dict[str, float | int]
@@ -141,8 +141,7 @@ def _changed(first: Spoken, second: Spoken, place: int) -> Spoken:
 def _means(encoder: VoiceEncoder, said: Sequence[Sequence[Spoken]]) -> Cohort:
     """A unit vector of each speaker; zeros, which are like nobody, for one who said nothing."""
     rows = [encoder.embed([one.wave for one in own]).mean(axis=0) if own else np.zeros(encoder.dim) for own in said]
-    found = np.stack(rows).astype(np.float32)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+    return unit(np.stack(rows))
 
 
 def _fitted(clips: Sequence[_Clip]) -> Turns | None:
