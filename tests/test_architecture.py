@@ -20,7 +20,7 @@ FLOORS = [
     ["metrics", "distributions", "statistics", "losses", "engine", "distributed"],
     ["data", "nets", "tasks", "learners", "averaging", "calibration"],
     ["checkpoint", "profiles", "interruption", "training_log", "transcription", "voices", "runtime", "evaluation"],
-    ["provenance", "background", "training"],
+    ["provenance", "background", "training_state", "merging", "training"],
     ["benchmarking", "comparing", "demo", "estimators", "serve", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

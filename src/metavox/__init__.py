@@ -8,6 +8,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .estimators import ModelAverage as ModelAverage
     from .runtime.commands import CommandRecognizer as CommandRecognizer
     from .runtime.gate import VoiceGate as VoiceGate
     from .runtime.known_voice import KnownVoices as KnownVoices
@@ -20,6 +21,7 @@ _WHERE = {
     "CommandRecognizer": "runtime.commands",
     "InputError": "contracts",
     "KnownVoices": "runtime.known_voice",
+    "ModelAverage": "estimators",
     "SpeakerVerifier": "runtime.verifier",
     "Transcriber": "runtime.transcriber",
     "VoiceGate": "runtime.gate",

@@ -9,7 +9,6 @@ The five steps of meta-learning, by their names:
 5. evaluation          ``evaluation.protocols.evaluate``: on tasks that training never saw, with an interval
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,16 +22,16 @@ import yaml
 from torch import nn
 
 from .augment.spectral import change_features, jitter_bounds, mask_blocks
+from .averaging.weights import MovingAverage
 from .background import furnish, wants_background
-from .checkpoint import NEGATIVES, build, read_tensors, save_model, write_json, write_tensors
-from .config import AugmentConfig, Experiment, ModelConfig, TrainConfig
-from .contracts import Batch, Draw, Episode, FrontEnd, Grads, InputError, Scheduled, Task, as_row
+from .checkpoint import NEGATIVES, build, load_model, save_model, write_json, write_tensors
+from .config import AugmentConfig, Experiment, ModelConfig
+from .contracts import Batch, Draw, Episode, FrontEnd, Grads, InputError, Scheduled, Task
 from .data.bank import Bank
-from .data.samplers import TaskSampler
 from .data.selection import Tasks
-from .engine.choice import Option
 from .features import window
 from .interruption import until_interrupted
+from .learners.metric import FURNITURE
 from .learners.outer import leave_one_out_and_voices
 from .learners.preset import resolved
 from .learners.presets import LEARNERS, has_base_classes, has_fixed_head
@@ -43,6 +42,7 @@ from .nets.precision import training_dtype as training_dtype
 from .provenance import as_episode, provenance
 from .tasks import TASKS
 from .training_log import TrainingLog, claim
+from .training_state import Trainer, kept, restore, save
 
 MAX_SKIPPED = 20
 """Outer steps in a row whose gradient is not finite before training stops."""
@@ -72,7 +72,24 @@ def initialise(experiment: Experiment, tasks: Tasks) -> tuple[nn.Module, ModelCo
     if has_fixed_head(config):
         ways = _ways(config, tasks)
         config = config.model_copy(update={"learner": config.learner.model_copy(update={"ways": ways})})
-    return build(config, seed=experiment.train.seed), config
+    made = build(config, seed=experiment.train.seed)
+    if experiment.train.init:
+        _start_from(experiment.train.init, made)
+    return made, config
+
+
+def _start_from(source: str, learner: nn.Module) -> None:
+    """Give a learner the weights of a model; what that one learned after its training stays behind."""
+    theirs = load_model(source).learner.state_dict()
+    ours = learner.state_dict()
+    known = {name: value for name, value in theirs.items() if name in ours or name not in FURNITURE}
+    odd = sorted(ours.keys() ^ known.keys()) or [n for n, v in known.items() if v.shape != ours[n].shape]
+    if odd:
+        raise InputError(
+            f"train.init is {source}, whose {odd[0]} does not fit the model of this recipe; start from a model of the "
+            "same encoder and learner, or leave train.init away."
+        )
+    learner.load_state_dict(known)
 
 
 def _ways(config: ModelConfig, tasks: Tasks) -> int:
@@ -108,27 +125,6 @@ class Step:
     skipped: int
 
 
-@dataclass
-class Trainer:
-    """Everything that changes while learning; saved and restored as one file."""
-
-    learner: nn.Module
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    validation: float | None = None
-    skipped: int = 0
-    cpu_s: float = 0.0
-    skipped_in_a_row: int = 0
-    budget_s: float | None = None
-    """CPU seconds that the schedule is spread over, whatever steps they buy; None: over ``train.steps``."""
-
-    def position(self, train: TrainConfig) -> float | int:
-        """How far the schedule of ``train.steps`` outer steps has come."""
-        if self.budget_s is None:
-            return self.step
-        return train.steps * min(1.0, self.cpu_s / self.budget_s)
-
-
 def learn(
     experiment: Experiment,
     tasks: Tasks,
@@ -147,7 +143,7 @@ def learn(
     trainer, config = begin(experiment, tasks)
     learner, train, task = trainer.learner, experiment.train, TASKS["commands"]()
     if resume:
-        _restore(trainer, tasks.training, out)
+        restore(trainer, tasks.training, out)
     else:
         claim(experiment, out)
     log = TrainingLog(out, trainer.step)
@@ -158,17 +154,21 @@ def learn(
             last = trainer.step == train.steps
             if trainer.step % train.validate_every == 0 or last:
                 trainer.validation = validate(experiment, tasks, learner, task)
+            if trainer.average is not None:
+                trainer.average.update(learner.state_dict())
             trainer.cpu_s += time.process_time() - started
             validated = trainer.step % train.validate_every == 0 or last
             log.write(_row(trainer, grads, validated=validated), trainer.cpu_s)
             if trainer.step % train.checkpoint_every == 0 or last:
-                _save(trainer, tasks.training, out)
+                save(trainer, tasks.training, out)
+            if train.keep_every and trainer.step % train.keep_every == 0:
+                save_model(out / "steps" / f"{trainer.step:06d}", kept(trainer), config, {"step": trainer.step})
             if report is not None:
                 loss, accuracy = grads.metrics["loss"], grads.metrics["accuracy"]
                 report(Step(trainer.step, train.steps, loss, accuracy, trainer.validation, trainer.skipped))
     finally:  # also after Ctrl-C and on an error: what was learned is kept, as a model that can be used
         learner.eval()
-        _save(trainer, tasks.training, out)
+        save(trainer, tasks.training, out)
         _keep(experiment, tasks, trainer, config, out)
         log.close()
     write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
@@ -184,7 +184,9 @@ def begin(experiment: Experiment, tasks: Tasks) -> tuple[Trainer, ModelConfig]:
         learner.introduce([utterance.speaker for utterance in tasks.bank.utterances])
     if isinstance(learner.encoder, FusedEncoder):
         learner.encoder.training_dtype = training_dtype(train.precision)
-    return Trainer(learner.train(), optimizer_of(learner, train.lr, train.weight_decay)), config
+    average = MovingAverage(train.ema) if train.ema else None
+    trainer = Trainer(learner.train(), optimizer_of(learner, train.lr, train.weight_decay), average=average)
+    return trainer, config
 
 
 def training_episodes(experiment: Experiment, tasks: Tasks, step: int) -> list[Episode]:
@@ -223,12 +225,12 @@ def _augmented(bank: Bank, draw: Draw, front_end: FrontEnd, change: AugmentConfi
 
 
 def step_size(experiment: Experiment, step: float | int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of ``train.lr``; ``step`` may lie between two steps."""
+    """Linear warm-up, then a cosine down to ``train.last_lr`` of ``train.lr``; ``step`` may lie between two steps."""
     train = experiment.train
     if step < train.warmup:
         return train.lr * min(step + 1, train.warmup) / train.warmup
     done = (step - train.warmup) / max(1, train.steps - train.warmup)
-    return train.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+    return train.lr * (train.last_lr + (1 - train.last_lr) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
 def outer_step(trainer: Trainer, tasks: Tasks, experiment: Experiment, name: str, task: Task) -> Grads:
@@ -315,22 +317,10 @@ def check_out(experiment: Experiment, out: Path, *, resume: bool = False) -> Non
         raise InputError(f"{out} was trained with another {odd[0]} section; resume with the same recipe.")
 
 
-def _save(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
-    tensors = {f"value/{name}": value for name, value in trainer.learner.state_dict().items()}
-    for name, value in trainer.learner.named_parameters():
-        for key, moment in trainer.optimizer.state.get(value, {}).items():
-            tensors[f"{key}/{name}"] = torch.as_tensor(moment)
-    tensors |= {f"sampler/{name}": torch.from_numpy(array) for name, array in sampler.arrays.items()}
-    known = math.nan if trainer.validation is None else trainer.validation
-    tensors["trainer"] = torch.tensor([trainer.step, trainer.skipped, trainer.cpu_s, known], dtype=torch.float64)
-    if isinstance(trainer.learner, Scheduled) and trainer.learner.chosen:
-        write_json(out / "executors.json", {key: as_row(option) for key, option in trainer.learner.chosen.items()})
-    write_tensors(out / "trainer.safetensors", tensors)
-
-
 def _keep(experiment: Experiment, tasks: Tasks, trainer: Trainer, config: ModelConfig, out: Path) -> None:
     """Write the model; one that learned all that it should gets what its recipe wants beside the weights."""
     about: dict[str, Any] = {}
+    learner = kept(trainer)
     known = {
         "steps": trainer.step,
         "skipped": trainer.skipped,
@@ -338,32 +328,8 @@ def _keep(experiment: Experiment, tasks: Tasks, trainer: Trainer, config: ModelC
         "validation_accuracy": trainer.validation,
     }
     if trainer.step == experiment.train.steps and wants_background(experiment.data):
-        furnished = furnish(trainer.learner, config, experiment, tasks)
+        furnished = furnish(learner, config, experiment, tasks)
         config, about = furnished.config, furnished.about
         if furnished.negatives is not None:
             write_tensors(out / NEGATIVES, furnished.negatives)
-    save_model(out, trainer.learner, config, {**provenance(experiment, tasks, trainer.learner, known), **about})
-
-
-def _restore(trainer: Trainer, sampler: TaskSampler, out: Path) -> None:
-    if not (out / "trainer.safetensors").exists():
-        return  # it was stopped before its first checkpoint
-    tensors = read_tensors(out / "trainer.safetensors")
-    try:
-        step, skipped, cpu_s, validation = tensors.pop("trainer").tolist()
-        values = {name: tensors[f"value/{name}"] for name in trainer.learner.state_dict()}
-        sampler.restore({name: tensors[f"sampler/{name}"].numpy() for name in sampler.arrays})
-        trainer.learner.load_state_dict(values)
-        for name, parameter in trainer.learner.named_parameters():
-            moments = {
-                key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors
-            }
-            if moments:
-                trainer.optimizer.state[parameter] = moments
-        if isinstance(trainer.learner, Scheduled) and (out / "executors.json").exists():
-            known = json.loads((out / "executors.json").read_text(encoding="utf-8"))
-            trainer.learner.chosen.update({key: Option(**option) for key, option in known.items()})
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as err:
-        raise InputError(f"{out / 'trainer.safetensors'} does not fit this experiment ({err}); train anew.") from None
-    trainer.step, trainer.skipped, trainer.cpu_s = int(step), int(skipped), cpu_s
-    trainer.validation = None if math.isnan(validation) else validation
+    save_model(out, learner, config, {**provenance(experiment, tasks, learner, known), **about})

@@ -15,6 +15,7 @@ import typer
 from ..errors import InputError
 from . import (
     adapt,
+    average,
     bench,
     compare,
     data_align,
@@ -58,6 +59,7 @@ app.command()(enroll.enroll)
 app.command()(recognize.recognize)
 app.command()(adapt.adapt)
 app.command()(transcribe.transcribe)
+app.command()(average.average)
 app.add_typer(speaker.speaker_app, name="speaker")
 app.add_typer(bench.bench_app, name="bench")
 

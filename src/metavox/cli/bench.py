@@ -81,6 +81,8 @@ def _encoder(model: str, overrides: list[str]) -> tuple[str, Any, dict[str, Any]
     if overrides:
         raise InputError(f"{overrides[0]!r} cannot change {model}, which is no recipe; name a YAML file to change it.")
     loaded = load_model(model)
+    if not hasattr(loaded.learner, "encoder"):
+        raise InputError(f"{model} is an average of predictions and has several encoders; time its members one by one.")
     about = {
         "encoder": loaded.config.encoder.name,
         "trained": loaded.folder is not None,

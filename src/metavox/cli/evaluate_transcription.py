@@ -33,6 +33,7 @@ def evaluate_transcription(
     import torch
 
     from ..evaluation.transcription import TranscriptionProtocol, summary
+    from ..transcription.averages import require_single
     from ..transcription.models import load_recogniser
     from ..transcription.plans import DEFAULT_PLAN, WAYS
     from .output import print_json, require_writable, write_rows
@@ -43,6 +44,8 @@ def evaluate_transcription(
     if request.out is not None:
         require_writable(request.out)
     base = load_recogniser(request.model)
+    if max(minutes) > 0:
+        require_single(base, "adapt")
     utterances, split = _parts(request.corpus, test_corpus, lang, asked)
     scored = _scored(base, utterances, split, asked)
     found = summary(scored.rows, split, asked, **_about(base, request.corpus, test_corpus, split, scored))

@@ -20,6 +20,13 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model; new or empty.")] = Path("exp/model"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
+    members: Annotated[
+        int | None, typer.Option(help="Train so many models that differ, to be averaged, into --out/1 and so on.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="What sets members apart beside the seed: bootstrap, architecture, augmentation, tasks."),
+    ] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
     """Meta-train a model on many small tasks.
@@ -29,16 +36,52 @@ def train(
     Example: metavox train recipes/transcription.yaml --out exp/asr
 
     Example: metavox train recipes/voices.yaml --out exp/voices
+
+    Example: metavox train recipes/commands.yaml --members 5 --vary bootstrap --vary augmentation --out exp/members
     """
     from ..config import TranscriptionExperiment, VoicesExperiment, load_recipe
 
     experiment = load_recipe(recipe, overrides or [])
-    if isinstance(experiment, TranscriptionExperiment):
+    if members is not None or vary:
+        _train_members(experiment, members, vary or [], out, resume=resume, json_out=json_out)
+    elif isinstance(experiment, TranscriptionExperiment):
         _train_recogniser(experiment, out, resume=resume, json_out=json_out)
     elif isinstance(experiment, VoicesExperiment):
         _train_voices(experiment, out, resume=resume, json_out=json_out)
     else:
         _train_words(experiment, out, resume=resume, json_out=json_out)
+
+
+def _train_members(
+    experiment: "Experiment | TranscriptionExperiment | VoicesExperiment",
+    n_members: int | None,
+    sources: list[str],
+    out: Path,
+    *,
+    resume: bool,
+    json_out: bool,
+) -> None:
+    """One after the other; with ``resume`` those that are finished stay, and the one that was stopped goes on."""
+    from ..averaging.diversity import varied
+    from ..config import Experiment
+    from ..errors import InputError
+    from ..training import check_out
+
+    if n_members is None:
+        raise InputError(f"--vary is {sources[0]} and --members is not given; say how many models to train.")
+    if not isinstance(experiment, Experiment):
+        raise InputError(
+            "--members trains models of words; recognisers to average are adapted from one base with other --seed, or "
+            "trained one by one with other train.seed."
+        )
+    folders = [out / str(k) for k in range(1, n_members + 1)]
+    members = varied(experiment, sources, n_members)
+    if not resume:
+        check_out(experiment, out)
+    for member, folder in zip(members, folders, strict=True):
+        if resume and (folder / "drawn.json").is_file():
+            continue
+        _train_words(member, folder, resume=resume and (folder / "experiment.yaml").is_file(), json_out=json_out)
 
 
 def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out: bool) -> None:

@@ -175,6 +175,12 @@ class DataConfig(Strict):
     """Share of training episodes from real recordings, where there are both kinds."""
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     """Share of the word classes kept for validation tasks; no training episode sees them."""
+    class_share: float = Field(1.0, gt=0, le=1)
+    """Share of the classes of training that this model hears, drawn by ``train.seed``: each member of an average may
+    learn from other tasks."""
+    bootstrap: int | None = Field(None, ge=0)
+    """Seed by which the training recordings of each class are drawn anew with replacement, None for all as they are.
+    Of those drawn twice one is kept, about 63 % in all, since an episode hears no recording on both sides."""
 
 
 _Db = Annotated[float, Field(ge=-20, le=80)]
@@ -314,7 +320,9 @@ class TrainConfig(Strict):
     steps: int = Field(2000, ge=1)
     lr: float = Field(2e-3, gt=0)
     warmup: int = Field(50, ge=0)
-    """Outer steps until the full step size, which then falls as a cosine to a hundredth."""
+    """Outer steps until the full step size, which then falls as a cosine."""
+    last_lr: float = Field(0.01, ge=0, le=1)
+    """Share of the step size that is left at the end. 1 keeps it, for weights that are averaged over steps."""
     weight_decay: float = Field(1e-2, ge=0)
     clip: float = Field(5.0, gt=0)
     """Largest norm of the meta-gradient."""
@@ -330,6 +338,14 @@ class TrainConfig(Strict):
     validation_shots: int = Field(1, ge=1)
     """One take a word: with more, synthetic words are too easy to tell anything."""
     checkpoint_every: int = Field(200, ge=1)
+    init: str = ""
+    """A model of the same encoder and learner whose weights training starts from, "" for random ones. Models that
+    start alike can be averaged weight by weight."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights over outer steps, which is then the model; 0 for the
+    weights of the last step."""
+    keep_every: int = Field(0, ge=0)
+    """Outer steps after which a model is kept as it then is, in ``steps`` beside the others; 0 for none."""
 
 
 class Experiment(Strict):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -83,7 +84,12 @@ def select_tasks(experiment: Experiment, report: Report | None = None, *, exact:
     if not grouped.groups:
         raise InputError(_nothing(tasks))
     trained, held_out = _split(grouped, experiment)
+    trained = _share_of(trained, experiment)
     training = [(grouped.index(g.positions, g.name, trained), kind) for g, kind in grouped.groups]
+    if experiment.data.bootstrap is not None:
+        seed = experiment.data.bootstrap
+        drawn = [_resampled(group, seed, at) for at, (group, _) in enumerate(training)]
+        training = [(grouped.index(d, g.name), kind) for d, (g, kind) in zip(drawn, training, strict=True)]
     validated = asked.ways if exact else train.validation_ways
     held_out_spec = EpisodeSpec(validated, train.validation_shots, 5, tasks.speakers, exact)
     spec = EpisodeSpec(asked.ways, asked.shots, asked.queries, tasks.speakers, exact)
@@ -185,6 +191,29 @@ def _split(grouped: _Grouped, experiment: Experiment) -> tuple[set[str], set[str
         held_out.update(free[:n_more])
         trained.update(free[n_more:])
     return trained, held_out
+
+
+def _share_of(trained: set[str], experiment: Experiment) -> set[str]:
+    """``data.class_share`` of the training classes, two at least."""
+    if experiment.data.class_share == 1:
+        return trained
+    names = sorted(trained)
+    n = max(2, round(experiment.data.class_share * len(names)))
+    chosen = np.random.default_rng([experiment.train.seed, 2]).permutation(len(names))[:n]
+    return {names[i] for i in chosen}
+
+
+def _resampled(group: ClassIndex, seed: int, at: int) -> np.ndarray:
+    """Positions of a group that drawing as many with replacement, class by class, hits at least once.
+
+    Breiman 1996; what is drawn twice counts once, since an episode must not hear a recording on both sides.
+    """
+    rng = np.random.default_rng([seed, at, 6])
+    parts = []
+    for first, end in pairwise(group.offsets.tolist()):
+        members = group.positions[first:end]
+        parts.append(members[np.unique(rng.integers(0, len(members), len(members)))])
+    return np.sort(np.concatenate(parts)) if parts else group.positions
 
 
 def _validation(grouped: _Grouped, held_out: set[str], spec: EpisodeSpec) -> list[_Group]:

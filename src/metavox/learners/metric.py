@@ -21,6 +21,8 @@ from ..nets.alignment import SIMILARITIES, dtw_among, soft_similarity
 COHORT_WEIGHT, N_NEAREST = 0.5, 20
 """How much of an item's likeness to the cohort is taken from its scores, and how many of the cohort count: chosen on
 three word sets with the unknown speech of two others (docs/decisions/0009). Weights of 0.25 to 0.75 are alike."""
+FURNITURE = ("metric", "cohort")
+"""What ``Prototypes`` know that was not trained but computed after it (see ``furnish``)."""
 _LEVELS = 127
 _MAX_CELLS = 2_500_000
 """Cells of a (B, S, T, U) comparison held at once, few enough for the cache; a larger query is compared in parts."""

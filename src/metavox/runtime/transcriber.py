@@ -216,11 +216,11 @@ class Transcriber:
         Raises:
             InputError: nothing was adapted, or ``folder`` holds something else.
         """
-        from ..transcription.models import Recognition, save_adapted
+        from ..transcription.models import Recognition, save_any
 
         if not isinstance(self.recogniser, Recognition):
             raise InputError(f"{self.model or 'This recogniser'} cannot be saved; adapt one of Metavox's.")
-        save_adapted(Path(folder), self.recogniser)
+        save_any(Path(folder), self.recogniser)
 
     def predict(self, clips: Sequence[Clip]) -> list[str]:
         """The text of each clip, empty where nothing was heard."""
@@ -256,6 +256,9 @@ class Transcriber:
         return Segment(stretch.start_s, stretch.end_s, words, text, sure)
 
     def _decode(self, log_probs: Float[np.ndarray, "T V"], wave: Float[np.ndarray, " S"]) -> Decoded:
+        if self.decoding == "own" and isinstance(self.recogniser, Voting) and self.recogniser.form == "rover":
+            ids = self.recogniser.spell_wave(wave)
+            return placed(log_probs, ids) if min_frames(ids) <= len(log_probs) else greedy(log_probs)
         knowing = self._knowing
         if knowing is not None:
             return self._searched(knowing, log_probs, wave)
@@ -290,6 +293,17 @@ class Knowing(Protocol):
 
     def at_tempo(self, wave: Float[np.ndarray, " S"], tempo: float) -> Float[Tensor, "T V"]:
         """Log-probabilities of a segment that is made to last ``tempo`` times as long."""
+        ...
+
+
+@runtime_checkable
+class Voting(Protocol):
+    """A recogniser made of several, which may vote on what each of them spells."""
+
+    form: str
+
+    def spell_wave(self, wave: Float[np.ndarray, " S"]) -> tuple[int, ...]:
+        """What is spelled of a segment of 16 kHz sound."""
         ...
 
 

@@ -19,6 +19,7 @@ from ..data.sentences import Sentences
 from ..learners.sequence import Look
 from ..text.symbols import Alphabet
 from .adapting import Plan, adapt, heard, seconds_of, spelling_of, support_of, with_symbols
+from .averages import require_single
 from .choosing import Suggestion, suggested
 from .guard import Forgetting, held_back, read_guard, scaled
 from .models import Recognition, adapted
@@ -181,6 +182,7 @@ def _prepared(
     report: Report | None,
 ) -> tuple[_Course, Untranscribed | None]:
     """Everything is checked before any audio is read, and read before anything is learned."""
+    require_single(base, "adapt")
     if options.lang is not None:
         utterances = [replace(utterance, lang=options.lang) for utterance in utterances]
     require_recordings(utterances)

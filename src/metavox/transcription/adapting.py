@@ -21,6 +21,7 @@ from ..metrics import cer, wer
 from ..nets.precision import training_dtype
 from ..nets.recogniser import Recogniser
 from ..text.symbols import UNIVERSAL, Symbols
+from .averages import require_single
 from .changes import change_of
 from .models import Recognition, new_net
 from .spelling import Ids, Search, Spelling
@@ -133,6 +134,7 @@ def adapt(
             f"{len(support)} transcribed recordings were given and {MIN_UTTERANCES} are the least; ten minutes are "
             "better."
         )
+    require_single(base, "adapt")
     plan = plan.for_support(seconds_of(support, base))
     change = change_of(ADAPTING_AUGMENT, plan.speed, base.net.front_end) if plan.augment else None
     net = deepcopy(base.net)

@@ -27,6 +27,7 @@ from ..text.decode import greedy_batch
 from ..text.symbols import UNIVERSAL
 from ..training_log import TrainingLog, claim
 from ..training_log import check_out as check_folder
+from .averages import require_single
 from .changes import change_of
 from .models import Recognition, load_recogniser, new_net, save_recogniser, widened
 from .shelf import resolved
@@ -64,6 +65,7 @@ def start(experiment: TranscriptionExperiment, spoken: Spoken) -> Recogniser:
     net = new_net(config, train.seed)
     if train.init:
         found = load_recogniser(train.init)
+        require_single(found, "train")
         new = {name: getattr(config, name) for name in ("adapter", "condition") if not getattr(found.net.config, name)}
         found = widened(found, **new)
         if new.get("condition"):

@@ -9,105 +9,32 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ..augment.speech import lasting, played
-from ..checkpoint import (
-    BUNDLED,
-    FORMAT,
-    place_of,
-    put_folder,
-    read_document,
-    read_tensors,
-    seeded,
-    write_json,
-    write_tensors,
-)
+from ..averaging.hypotheses import Vote
+from ..checkpoint import BUNDLED, place_of, seeded
+from ..checkpoint.averages import AVERAGE, copy_model, read_average, save_average
+from ..checkpoint.files import FORMAT, put_folder, read_document, read_tensors, write_json, write_tensors
 from ..config import validated
 from ..config.transcription import RecogniserConfig
-from ..contracts import FrontEnd, InputError, State
-from ..features import prepare
+from ..contracts import InputError, State
 from ..learners.sequence import ENCODING
 from ..nets.recogniser import Recogniser
-from ..text.decode import greedy_batch
 from ..text.symbols import Symbols
+from .averages import AveragedRecognition, averaged
 from .packing import packed, unpacked
-from .spelling import Ids, Search, Spelling, stored_texts, taken_texts
+from .recognition import Recognition as Recognition
+from .spelling import Search, Spelling, stored_texts, taken_texts
 
 DEFAULT = "metavox/asr-small"
 """The recogniser that comes with Metavox."""
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """A network with its alphabet and what is known of it. What it is asked to transcribe is 16 kHz mono."""
-
-    net: Recogniser
-    symbols: Symbols
-    name: str
-    hash: str
-    """SHA-256 of configuration, alphabet and stored weights."""
-    about: Mapping[str, Any]
-    phones: tuple[str, ...] = ()
-    """What the auxiliary head spells, in the order of its outputs after the blank."""
-    folder: Path | None = None
-    encoding: Tensor | None = None
-    """Of the support set it was adapted to, where the network hears one."""
-    base: "Recognition | None" = None
-    """What it was adapted from."""
-    report: Mapping[str, Any] = field(default_factory=dict)
-    """What the adaptation reached, where it was adapted."""
-    spelling: Spelling | None = None
-    """How it spells, where it was adapted to do so otherwise than by the best symbol of each frame."""
-
-    @property
-    def front_end(self) -> FrontEnd:
-        return self.net.front_end
-
-    @property
-    def frame_s(self) -> float:
-        return self.net.frame_s
-
-    def log_probs(self, wave: Float[np.ndarray, " S"]) -> Float[Tensor, "T V"]:
-        """Log probabilities of symbols for each frame of one segment.
-
-        Raises:
-            InputError: nothing but digital silence, or less sound than one analysis window.
-        """
-        return self.at_tempo(wave, 1.0)
-
-    def at_tempo(self, wave: Float[np.ndarray, " S"], tempo: float) -> Float[Tensor, "T V"]:
-        """The same, of a segment that is made to last ``tempo`` times as long without a change of pitch."""
-        scores, lengths = self._heard(*prepare(wave, self.front_end), tempo)
-        return scores[0, : int(lengths[0])]
-
-    def spell(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> list[Ids]:
-        """Symbols of each utterance of a batch, as this recogniser spells: see ``spelling``."""
-        if self.spelling is None:
-            return greedy_batch(*self._heard(inputs, lengths, 1.0))
-        views = [self._heard(inputs, lengths, tempo) for tempo in self.spelling.search.tempos]
-        return [
-            self.spelling.consensus([scores[row, : int(ends[row])] for scores, ends in views])
-            for row in range(len(lengths))
-        ]
-
-    @torch.no_grad()
-    def _heard(
-        self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"], tempo: float
-    ) -> tuple[Float[Tensor, "B T2 V"], Int[Tensor, " B"]]:
-        if tempo != 1:
-            inputs, lengths = played(lasting(inputs, lengths), lengths, tempo)
-            inputs = inputs * (torch.arange(inputs.shape[1])[None, :] < lengths[:, None])[:, :, None]
-        return self.net(inputs, lengths, self.encoding), self.net.out_lengths(lengths)
 
 
 def new_net(config: RecogniserConfig, seed: int = 0) -> Recogniser:
@@ -151,12 +78,14 @@ def save_recogniser(folder: Path, recognition: Recognition, *, half: bool = Fals
 
 
 def load_recogniser(source: str | Path) -> Recognition:
-    """Open a bundled name (``metavox/asr-small``), a folder that `metavox train` wrote, or one of `metavox adapt`.
+    """Open a bundled name (``metavox/asr-small``), or a folder that `metavox train`, `adapt` or `average` wrote.
 
     Raises:
         InputError: nothing of the kind there, damaged files, or an adapted part whose base is another or gone.
     """
     folder = _place(source)
+    if os.path.isfile(folder / AVERAGE):
+        return _load_average(folder)
     if os.path.isfile(folder / "adapted.json"):
         return _load_adapted(folder)
     if not os.path.isfile(folder / "config.json"):
@@ -355,3 +284,51 @@ def _base_of(folder: Path, found: _AdaptedDocument) -> Recognition:
         f"{folder} was adapted from model {found.base_hash[:12]} and {others[0]}: base and part do not match; restore "
         "the base it was made with, or adapt again."
     )
+
+
+# ------------------------------------------------------------------------------------------------------------ averages
+
+
+def save_averaged(folder: Path, recognition: AveragedRecognition) -> None:
+    """Write an average with its members, each complete but for the base of an adapted one; beside and renamed.
+
+    Raises:
+        InputError: ``folder`` exists and is no average.
+    """
+    writers = [lambda place, member=member: _keep_member(place, member) for member in recognition.members]
+    save_average(
+        folder,
+        of="recognisers",
+        form=recognition.form,
+        weights=recognition.weights,
+        names=[member.name for member in recognition.members],
+        writers=writers,
+        hash_=recognition.hash,
+        settings={"agreement": recognition.vote.agreement, "nothing": recognition.vote.nothing},
+    )
+
+
+def save_any(folder: Path, recognition: Recognition) -> None:
+    """Write what was adapted, or an average. Raises InputError for neither, and where ``folder`` is something else."""
+    if isinstance(recognition, AveragedRecognition):
+        save_averaged(folder, recognition)
+    else:
+        save_adapted(folder, recognition)
+
+
+def _keep_member(place: Path, member: Recognition) -> None:
+    if member.base is not None:
+        save_adapted(place, member)
+    elif member.folder is not None:
+        copy_model(member.folder, place)
+    else:
+        save_recogniser(place, member)
+
+
+def _load_average(folder: Path) -> Recognition:
+    found = read_average(folder, "recognisers")
+    members = [load_recogniser(folder / "members" / str(k)) for k in range(1, found.n_members + 1)]
+    members = [replace(member, name=name) for member, name in zip(members, found.names, strict=True)]
+    vote = Vote(found.settings.get("agreement", 1.0), found.settings.get("nothing", 0.5))
+    made = averaged(members, found.form, found.weights, vote, folder.resolve().name)
+    return replace(made, folder=folder)

@@ -6,29 +6,34 @@ A model folder: ``model.safetensors``, ``config.json`` (how to build it, version
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from .config import LearnerConfig, ModelConfig, validated
-from .contracts import InputError, State
-from .learners.preset import named, resolved
-from .learners.presets import BASELINES, LEARNERS, served_with
-from .nets.encoders import ENCODERS
+from ..averaging.members import AveragedLearner
+from ..averaging.predictions import Form
+from ..config import LearnerConfig, ModelConfig, validated
+from ..contracts import InputError
+from ..learners.preset import named, resolved
+from ..learners.presets import BASELINES, LEARNERS, served_with
+from ..nets.encoders import ENCODERS
+from .averages import AVERAGE as AVERAGE
+from .averages import copy_model, read_average, save_average
+from .files import FORMAT as FORMAT
+from .files import put_folder as put_folder
+from .files import read_document, read_tensors, write_json, write_tensors
+from .files import write_text as write_text
 
-FORMAT = 1
 NEGATIVES = "negatives.safetensors"
 """In a model's folder, where it brings sounds that are no command (see ``background``)."""
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parents[1] / "bundled"
 """Where the models are that come with Metavox."""
 N = TypeVar("N", bound=nn.Module)
 
@@ -133,6 +138,8 @@ def load_model(source: str | Path) -> Model:
         learner = build(config)
         return Model(learner, config, str(source), fingerprint(learner, config), {})
     folder = place_of(source, BUNDLED)
+    if os.path.isfile(folder / AVERAGE):
+        return _load_average(folder)
     if not os.path.isfile(folder / "config.json"):
         raise InputError(
             f"{source} holds no model (no config.json); name a folder that `metavox train` wrote, or a baseline: "
@@ -218,92 +225,77 @@ def _load_weights(learner: nn.Module, path: Path) -> None:
     learner.load_state_dict(tensors)
 
 
-# ------------------------------------------------------------------------------------------------------------ files
+# --------------------------------------------------------------------------------------------------------- averages
 
 
-def put_folder(folder: Path, mark: str, write: Callable[[Path], None], what: str) -> None:
-    """Fill a folder beside and rename it, replacing an older one of its kind in one move.
+def averaged(
+    members: Sequence[Model], form: Form, weights: Sequence[float] | None = None, name: str = "average"
+) -> Model:
+    """Models of words behind one face: see ``averaging.members``.
 
     Raises:
-        InputError: ``folder`` exists and holds no file ``mark``, so that it is something else than ``what``.
+        InputError: no member, members that hear other features, members with heads for other numbers of words.
     """
-    folder = Path(os.path.realpath(folder))  # ".", and links, which must stay links
-    if folder.exists() and not (folder / mark).is_file():
-        raise InputError(f"{folder} exists and is no {what}; choose another name or remove it.")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        write(beside)
-        _put_in_place(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    if not members:
+        raise InputError("No model was given to average; give two or more.")
+    first = members[0]
+    for other in members[1:]:
+        if other.config.front_end != first.config.front_end:
+            raise InputError(
+                f"{other.name} hears other features than {first.name} ({_features(other)} and {_features(first)}); "
+                "train both with the same model.front_end."
+            )
+        if other.learner.fixed_ways != first.learner.fixed_ways or (
+            other.learner.fixed_ways and other.config.learner.ways != first.config.learner.ways
+        ):
+            raise InputError(
+                f"{other.name} tells {_ways_of(other)} apart and {first.name} {_ways_of(first)}; average models of the "
+                "same classes."
+            )
+    learner = AveragedLearner([member.learner for member in members], form, weights).eval()
+    document = {"form": form, "weights": learner.weights, "members": [member.hash for member in members]}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    about = {
+        key: sorted({value for member in members for value in member.about.get(key, ())})
+        for key in ("corpora", "languages", "left_out")
+    }
+    return Model(learner, first.config, name, digest, about)
 
 
-def _put_in_place(beside: Path, folder: Path) -> None:
-    """Give a new folder the name of an old one, which is removed last and returns where that fails."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    existed = folder.exists()
-    if existed:
-        folder.rename(old)
-    try:
-        beside.rename(folder)
-    except BaseException:
-        if existed:
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _features(model: Model) -> str:
+    own = model.config.front_end
+    frames = "frames of their own number" if own.n_frames is None else f"{own.n_frames} frames"
+    return f"{frames} of {own.n_mels} bins every {own.hop_ms:g} ms at {own.rate_hz} Hz"
 
 
-def write_tensors(path: Path, tensors: State | Mapping[str, Tensor]) -> None:
-    """Save tensors so that ``path`` is either the old file or the whole new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, beside)
-        os.replace(beside, path)
-    except SafetensorError as err:
-        raise OSError(f"{path} cannot be written ({err})") from None
-    finally:
-        beside.unlink(missing_ok=True)
+def _ways_of(model: Model) -> str:
+    return f"{model.config.learner.ways} words" if model.learner.fixed_ways else "any number of words"
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Load a safetensors file; InputError where it is missing, truncated or something else."""
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; restore it or make it again.") from None
-    except (SafetensorError, OSError, ValueError) as err:
-        raise InputError(f"{path} is damaged or truncated ({err}); restore it or make it again.") from None
+def save_averaged(folder: Path, members: Sequence[Model], average: Model) -> None:
+    """Write an average of models of words with its members. Raises InputError where ``folder`` is something else."""
+    learner = average.learner
+
+    def writer(member: Model) -> Callable[[Path], None]:
+        if member.folder is not None:
+            return partial(copy_model, member.folder)
+        return lambda place: save_model(place, member.learner, member.config, member.about)
+
+    save_average(
+        folder,
+        of="words",
+        form=learner.form,
+        weights=learner.weights,
+        names=[member.name for member in members],
+        writers=[writer(member) for member in members],
+        hash_=average.hash,
+    )
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Save JSON so that ``path`` is either the old file or the whole new one."""
-    write_text(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Save text so that ``path`` is either the old file or the whole new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_document(path: Path, what: str, reads: int | None = FORMAT) -> dict[str, Any]:
-    """The JSON that describes a ``what`` of format ``reads`` (None: of any); InputError where it is damaged or
-    another's."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
-        raise InputError(f"{path} is damaged or truncated ({err}); restore it or make the {what} again.") from None
-    if not isinstance(document, dict) or document.get("library") != "metavox":
-        raise InputError(f"{path} was not written by Metavox; name a {what} that it wrote.")
-    if reads is not None and document.get("format") != reads:
-        raise InputError(
-            f"{path} has format {document.get('format')} and this version reads format {reads}; "
-            f"make the {what} again or install the version that wrote it ({document.get('version')})."
-        )
-    return document
+def _load_average(folder: Path) -> Model:
+    found = read_average(folder, "words")
+    members = [load_model(folder / "members" / str(k)) for k in range(1, found.n_members + 1)]
+    members = [replace(member, name=name) for member, name in zip(members, found.names, strict=True)]
+    if found.form == "rover":
+        raise InputError(f"{folder / AVERAGE} is damaged: words are not voted on; restore it.")
+    return replace(averaged(members, found.form, found.weights, folder.resolve().name), folder=folder)
