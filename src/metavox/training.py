@@ -152,10 +152,10 @@ def learn(
             started = time.process_time()
             grads = outer_step(trainer, tasks, experiment, config.learner.name, task)
             last = trainer.step == train.steps
-            if trainer.step % train.validate_every == 0 or last:
-                trainer.validation = validate(experiment, tasks, learner, task)
             if trainer.average is not None:
                 trainer.average.update(learner.state_dict())
+            if trainer.step % train.validate_every == 0 or last:
+                trainer.validation = validate(experiment, tasks, kept(trainer), task)
             trainer.cpu_s += time.process_time() - started
             validated = trainer.step % train.validate_every == 0 or last
             log.write(_row(trainer, grads, validated=validated), trainer.cpu_s)
@@ -172,7 +172,7 @@ def learn(
         _keep(experiment, tasks, trainer, config, out)
         log.close()
     write_json(out / "drawn.json", {"sampler": experiment.tasks.sampler, **tasks.training.log()})
-    return learner
+    return kept(trainer)
 
 
 def begin(experiment: Experiment, tasks: Tasks) -> tuple[Trainer, ModelConfig]:

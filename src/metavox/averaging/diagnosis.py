@@ -85,8 +85,9 @@ def diagnose(log_probabilities: Float[np.ndarray, "K N C"], labels: Int[np.ndarr
     values = np.asarray(log_probabilities, np.float64)
     truth = np.asarray(labels)
     _require(values.shape[0], values.shape[1], len(truth))
-    if truth.min() < 0 or truth.max() >= values.shape[2]:
-        raise InputError(f"A label is {int(truth.max())} and there are {values.shape[2]} classes; number them from 0.")
+    odd = truth[(truth < 0) | (truth >= values.shape[2])]
+    if odd.size:
+        raise InputError(f"A label is {int(odd[0])} and there are {values.shape[2]} classes; number them from 0.")
     rows = np.arange(len(truth))
     mean = values.mean(0)
     mean = mean - np.logaddexp.reduce(mean, axis=1, keepdims=True)

@@ -18,6 +18,8 @@ T = TypeVar("T", bound=Hashable)
 
 SUBSTITUTION, GAP = 4, 3
 """Costs of the alignment, as in NIST's sclite and rover: a substitution is dearer than a gap and cheaper than two."""
+_DIGITS = 12
+"""Of a score that count, so that sums of votes which are alike but for rounding are a tie."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,12 @@ def _elected(place: _Place[T], votes: Sequence[float], vote: Vote) -> tuple[T, f
         share[token] += votes[member]
         sure[token] += votes[member] * at
     scores = {
-        token: vote.agreement * of + (1 - vote.agreement) * (sure[token] / of if of else 0.0)
+        token: round(vote.agreement * of + (1 - vote.agreement) * (sure[token] / of if of else 0.0), _DIGITS)
         for token, of in share.items()
     }
     best = max(scores, key=lambda token: scores[token])  # the first of the dict where two are alike
-    silent = sum(votes) - sum(share.values())
-    if silent > 1e-12 and vote.agreement * silent + (1 - vote.agreement) * vote.nothing > scores[best]:
+    silent = round(sum(votes) - sum(share.values()), _DIGITS)
+    if silent > 0 and round(vote.agreement * silent + (1 - vote.agreement) * vote.nothing, _DIGITS) > scores[best]:
         return None
     return best, share[best]
 

@@ -100,7 +100,10 @@ def as_weights(weights: Weights | None, k: int) -> Float[np.ndarray, " K"]:
     if not values.any():
         raise InputError(f"All {k} weights are 0; give at least one that is greater.")
     scaled = values / values.max()  # their sum cannot overflow
-    return scaled / scaled.sum()
+    scaled /= scaled.sum()
+    if np.allclose(scaled, values, rtol=1e-12, atol=0):  # they were scaled before, and stay to the bit
+        return values.copy()
+    return scaled
 
 
 # --------------------------------------------------------------------------------------------------- learned weights

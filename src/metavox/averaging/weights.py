@@ -43,6 +43,13 @@ def require_same_shapes(states: Sequence[Values], names: Sequence[str] | None = 
                     f"{name} has another architecture than {names[0]}: {key} is {tuple(value.shape)} and "
                     f"{tuple(first[key].shape)}; average their predictions (--form mean) instead of their weights."
                 )
+    require_finite(states, names)
+
+
+def require_finite(states: Sequence[Values], names: Sequence[str]) -> None:
+    """Raise InputError for a member with values that are not finite, which would be those of any average with it."""
+    for name, state in zip(names, states, strict=True):
+        for key, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 n_bad = int((~torch.isfinite(value)).sum())
                 raise InputError(
@@ -55,9 +62,11 @@ def combine(states: Sequence[Values], factors: Sequence[float]) -> State:
     """The sum of the states, each times its factor; in float64, and as the first member's type.
 
     Raises:
-        InputError: no member, other architectures, weights that are not finite, whole numbers that differ.
+        InputError: no member, other architectures, weights or factors that are not finite, whole numbers that differ.
     """
     require_same_shapes(states)
+    if not np.isfinite(np.asarray(factors, np.float64)).all():
+        raise InputError(f"The factors of the members are {tuple(factors)}; give finite numbers such as 0.5 or -1.")
     return {key: _combined(key, [state[key] for state in states], factors) for key in states[0]}
 
 
@@ -144,8 +153,8 @@ def greedy_soup(
 class MovingAverage:
     """Exponential moving average of the weights of one training (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
 
-    The first updates count as in a plain mean, so that the average does not hang on random weights: the decay of the
-    n-th update is min(``decay``, n / (n + 9)).
+    The first updates count for more, so that the average does not hang on random weights: the decay of the n-th update
+    is min(``decay``, (n - 1) / (n + 8)), and the first one is taken as it is.
     """
 
     decay: float
@@ -188,9 +197,10 @@ def moving_average(states: Sequence[Values], decay: float) -> State:
 
 
 def task_vector(base: Values, tuned: Values) -> State:
-    """What a training changed: tuned - base (Ilharco et al. 2023). Whole numbers are left out."""
+    """What a training changed: tuned - base (Ilharco et al. 2023), in float64, so that base + (tuned - base) is tuned.
+    Whole numbers are left out."""
     require_same_shapes([base, tuned], ["the base", "the tuned model"])
-    return {key: tuned[key] - value for key, value in base.items() if value.is_floating_point()}
+    return {key: tuned[key].double() - value.double() for key, value in base.items() if value.is_floating_point()}
 
 
 def moved(base: Values, vectors: Sequence[Values], factors: Sequence[float]) -> State:
@@ -201,8 +211,6 @@ def moved(base: Values, vectors: Sequence[Values], factors: Sequence[float]) -> 
     """
     if len(vectors) != len(factors):
         raise InputError(f"{len(factors)} factors were given for {len(vectors)} task vectors; give one to each.")
-    if not np.isfinite(np.asarray(factors, np.float64)).all():
-        raise InputError("A factor of a task vector is not finite; give numbers such as 0.5 or -1.")
     moving = {key: value for key, value in base.items() if value.is_floating_point()}
     whole = {key: value for key, value in base.items() if not value.is_floating_point()}
     return {**whole, **combine([moving, *vectors], [1.0, *factors])}

@@ -25,7 +25,7 @@ from ..learners.preset import named, resolved
 from ..learners.presets import BASELINES, LEARNERS, served_with
 from ..nets.encoders import ENCODERS
 from .averages import AVERAGE as AVERAGE
-from .averages import copy_model, read_average, save_average
+from .averages import copy_model, read_average, require_as_saved, save_average
 from .files import FORMAT as FORMAT
 from .files import put_folder as put_folder
 from .files import read_document, read_tensors, write_json, write_tensors
@@ -177,6 +177,8 @@ def rehead(model: Model, learner: LearnerConfig) -> Model:
         InputError: a learner of an unknown name, of another training, or with other weights.
     """
     named(LEARNERS, learner.name, "learner.name")
+    if isinstance(model.learner, AveragedLearner):
+        raise InputError(f"{model.name} is an average of predictions, whose members adapt as each was trained to.")
     alike = served_with(model.config.learner.name)
     if learner.name not in alike:
         raise InputError(
@@ -234,11 +236,15 @@ def averaged(
     """Models of words behind one face: see ``averaging.members``.
 
     Raises:
-        InputError: no member, members that hear other features, members with heads for other numbers of words.
+        InputError: no member, an average among them, members that hear other features, members with heads for other
+            numbers of words.
     """
     if not members:
         raise InputError("No model was given to average; give two or more.")
     first = members[0]
+    for member in members:
+        if isinstance(member.learner, AveragedLearner):
+            raise InputError(f"{member.name} is an average already; average its members instead.")
     for other in members[1:]:
         if other.config.front_end != first.config.front_end:
             raise InputError(
@@ -281,21 +287,28 @@ def save_averaged(folder: Path, members: Sequence[Model], average: Model) -> Non
             return partial(copy_model, member.folder)
         return lambda place: save_model(place, member.learner, member.config, member.about)
 
+    names = [member.name for member in members]
     save_average(
         folder,
         of="words",
         form=learner.form,
         weights=learner.weights,
-        names=[member.name for member in members],
+        names=names,
         writers=[writer(member) for member in members],
-        hash_=average.hash,
+        hash_of=lambda beside: _of_members(beside, learner.form, learner.weights, names).hash,
     )
 
 
 def _load_average(folder: Path) -> Model:
     found = read_average(folder, "words")
-    members = [load_model(folder / "members" / str(k)) for k in range(1, found.n_members + 1)]
-    members = [replace(member, name=name) for member, name in zip(members, found.names, strict=True)]
     if found.form == "rover":
         raise InputError(f"{folder / AVERAGE} is damaged: words are not voted on; restore it.")
-    return replace(averaged(members, found.form, found.weights, folder.resolve().name), folder=folder)
+    made = _of_members(folder, found.form, found.weights, found.names)
+    require_as_saved(folder, found, made.hash)
+    return replace(made, folder=folder)
+
+
+def _of_members(folder: Path, form: Form, weights: Sequence[float], names: Sequence[str]) -> Model:
+    members = [load_model(folder / "members" / str(k)) for k in range(1, len(names) + 1)]
+    members = [replace(member, name=name) for member, name in zip(members, names, strict=True)]
+    return averaged(members, form, weights, folder.resolve().name)

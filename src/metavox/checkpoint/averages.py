@@ -41,10 +41,12 @@ def save_average(
     weights: Sequence[float],
     names: Sequence[str],
     writers: Sequence[Callable[[Path], None]],
-    hash_: str,
+    hash_of: Callable[[Path], str],
     settings: Mapping[str, float] | None = None,
 ) -> None:
     """Write an average and its members, whom ``writers`` put into a folder each; beside and renamed.
+
+    ``hash_of`` tells the hash of the average whose members lie in a folder, as they were written.
 
     Raises:
         InputError: ``folder`` exists and is no average.
@@ -58,7 +60,6 @@ def save_average(
         "form": form,
         "weights": list(weights),
         "names": list(names),
-        "hash": hash_,
         "settings": dict(settings or {}),
     }
 
@@ -66,7 +67,7 @@ def save_average(
         (beside / "members").mkdir()
         for k, put in enumerate(writers, 1):
             put(beside / "members" / str(k))
-        write_json(beside / AVERAGE, document)
+        write_json(beside / AVERAGE, {**document, "hash": hash_of(beside)})
 
     put_folder(folder, AVERAGE, write, "average of models")
 
@@ -87,6 +88,15 @@ def read_average(folder: Path, of: str) -> AverageDocument:
         kinds = {"words": "tells words apart", "recognisers": "transcribes"}
         raise InputError(f"{folder} {kinds[found.of]}; name a model that {kinds[of]}.")
     return found
+
+
+def require_as_saved(folder: Path, found: AverageDocument, actual: str) -> None:
+    """Raise InputError where the members, their weights or their form are not those that were saved."""
+    if found.hash != actual:
+        raise InputError(
+            f"{folder} is not as it was saved: its members and weights hash to {actual[:12]} and {AVERAGE} says "
+            f"{found.hash[:12]}; restore the folder or average again."
+        )
 
 
 def copy_model(source: Path, target: Path) -> None:

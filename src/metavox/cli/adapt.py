@@ -105,6 +105,10 @@ def _adapt(names: list[str], out: Path | None, asked: tuple[Any, ...], threads: 
         _print(found, options, out, n_bytes)
 
 
+_MARKS = ("config.json", "adapted.json", "average.json")
+"""In the folder of a recogniser one of them."""
+
+
 def _split(arguments: list[str]) -> tuple[str, str]:
     """The model, the bundled one where only the corpus is named, and the corpus."""
     if not arguments:
@@ -113,7 +117,7 @@ def _split(arguments: list[str]) -> tuple[str, str]:
         raise InputError(f"{len(arguments)} names were given and 2 are the most; name a model and one corpus.")
     if len(arguments) == 2:
         return arguments[0], arguments[1]
-    if any(os.path.isfile(os.path.join(arguments[0], name)) for name in ("config.json", "adapted.json")):
+    if any(os.path.isfile(os.path.join(arguments[0], name)) for name in _MARKS):
         raise InputError(f"{arguments[0]} is a model and no recordings were given; name their folder after it.")
     return "metavox/asr-small", arguments[0]
 

@@ -35,10 +35,10 @@ def average(
         list[float] | None,
         typer.Option(help="task-vector: factor of what a model learned, negative to take it away; once, or for each."),
     ] = None,
-    ways: Annotated[int, typer.Option(help="Words of a development episode.")] = 10,
-    shots: Annotated[int, typer.Option(help="Takes a word of a development episode.")] = 3,
-    episodes: Annotated[int, typer.Option(help="Development episodes.")] = 40,
-    seed: Annotated[int, typer.Option(help="Of the development episodes.")] = 0,
+    ways: Annotated[int, typer.Option(min=2, help="Words of a development episode.")] = 10,
+    shots: Annotated[int, typer.Option(min=1, help="Takes a word of a development episode.")] = 3,
+    episodes: Annotated[int, typer.Option(min=1, help="Development episodes.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of the development episodes.")] = 0,
     json_out: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
     """Average models: their predictions, their weights, or their transcripts.
@@ -72,6 +72,8 @@ def average(
 def _require_new(out: Path) -> None:
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another --out.")
+    if os.path.realpath(out) == os.path.realpath("."):
+        raise InputError(f"{out} is the working folder, which cannot be replaced; name a folder in it.")
     above = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
     if not os.path.isdir(above):
         raise InputError(f"{out} cannot be written, since {above} is a file; choose another place.")
@@ -90,7 +92,9 @@ def _words(
     ways, shots, n_episodes, seed = episodes
     with bars() as report:
         found = merge_words(models, asked, Protocol(EpisodeSpec(ways, shots, 5), n_episodes, seed), report)
-    _finish(found, "accuracy", found.accuracies, found.accuracy, out, lambda: save_words(_given(out), found), json_out)
+    about = {"corpus": asked.dev, "episodes": None if asked.dev is None else n_episodes, "seed": seed}
+    alone, reached = found.accuracies, found.accuracy
+    _finish(found, "accuracy", alone, reached, out, lambda: save_words(_given(out), found), json_out, **about)
 
 
 def _recognisers(models: list[str], asked: "Asked", out: Path | None, *, json_out: bool) -> None:
@@ -99,7 +103,8 @@ def _recognisers(models: list[str], asked: "Asked", out: Path | None, *, json_ou
 
     with bars() as report:
         found = merge_recognisers(models, asked, report)
-    _finish(found, "cer", found.errors, found.error, out, lambda: save_merged(_given(out), found), json_out)
+    alone, reached = found.errors, found.error
+    _finish(found, "cer", alone, reached, out, lambda: save_merged(_given(out), found), json_out, corpus=asked.dev)
 
 
 def _given(out: Path | None) -> Path:
@@ -115,16 +120,16 @@ def _finish(
     out: Path | None,
     save: Callable[[], None],
     json_out: bool,
+    **about: Any,
 ) -> None:
-    """Write what was made and say what it is."""
-    from dataclasses import asdict
+    """Write what was made and say what it is, in JSON with what else is known ``about`` it."""
     from importlib.metadata import version
 
     from .output import note, print_json
 
     if out is not None:
         if out.is_dir():
-            out.rmdir()  # empty, as was seen: an average takes its place in one move
+            Path(os.path.realpath(out)).rmdir()  # empty, as was seen: an average takes its place in one move
         save()
     diagnosis = found.diagnosis
     for sentence in found.notes:
@@ -138,10 +143,10 @@ def _finish(
             "form": found.form,
             "weights": list(found.weights),
             "n": None if diagnosis is None else diagnosis.n_items,
+            **about,
             "model": None if out is None else str(out),
             "version": version("metavox"),
-            "diagnosis": None if diagnosis is None else asdict(diagnosis),
-            "warning": None if diagnosis is None else diagnosis.warning,
+            **{key: None if diagnosis is None else getattr(diagnosis, key) for key in _TOLD},
         }
         print_json(summary)
         return
@@ -152,6 +157,13 @@ def _finish(
             print(sentence)
     if out is not None:
         print(f"Wrote {out}.")
+
+
+_TOLD = (
+    *("disagreement", "error_correlation", "all_wrong", "some_right"),
+    *("bias", "variance", "expected_gain", "identical", "warning"),
+)
+"""Of a diagnosis, in JSON."""
 
 
 def _table(found: "MergedWords | MergedRecognisers", metric: str, alone: tuple[float, ...], reached: float) -> None:

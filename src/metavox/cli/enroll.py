@@ -118,7 +118,7 @@ def _split(names: list[str], spoken: bool) -> tuple[str, Path | None]:
 
 def _is_model(name: str) -> bool:
     if os.path.exists(name):
-        return os.path.isfile(os.path.join(name, "config.json"))
+        return any(os.path.isfile(os.path.join(name, mark)) for mark in ("config.json", "average.json"))
     from ..learners.presets import BASELINES
 
     return name in BASELINES or name.startswith("metavox/")

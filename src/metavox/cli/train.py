@@ -3,7 +3,7 @@
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,7 @@ def train(
     Example: metavox train recipes/commands.yaml --members 5 --vary bootstrap --vary augmentation --out exp/members
     """
     from ..config import TranscriptionExperiment, VoicesExperiment, load_recipe
+    from .output import print_json
 
     experiment = load_recipe(recipe, overrides or [])
     if members is not None or vary:
@@ -49,7 +50,11 @@ def train(
     elif isinstance(experiment, VoicesExperiment):
         _train_voices(experiment, out, resume=resume, json_out=json_out)
     else:
-        _train_words(experiment, out, resume=resume, json_out=json_out)
+        found = _train_words(experiment, out, resume=resume)
+        if json_out:
+            print_json(found)
+        else:
+            print(f"Wrote {out}. Evaluate it: metavox evaluate {out} --corpus FOLDER --shots 5")
 
 
 def _train_members(
@@ -66,6 +71,7 @@ def _train_members(
     from ..config import Experiment
     from ..errors import InputError
     from ..training import check_out
+    from .output import print_json
 
     if n_members is None:
         raise InputError(f"--vary is {sources[0]} and --members is not given; say how many models to train.")
@@ -78,19 +84,27 @@ def _train_members(
     members = varied(experiment, sources, n_members)
     if not resume:
         check_out(experiment, out)
+    started, found = time.time(), []
     for member, folder in zip(members, folders, strict=True):
         if resume and (folder / "drawn.json").is_file():
             continue
-        _train_words(member, folder, resume=resume and (folder / "experiment.yaml").is_file(), json_out=json_out)
+        found.append(_train_words(member, folder, resume=resume and (folder / "experiment.yaml").is_file()))
+    if json_out:
+        alike = {key: [one[key] for one in found] for key in ("model", "loss", "validation_accuracy", "skipped")}
+        seconds = round(time.time() - started, 1)
+        print_json({**alike, "steps": experiment.train.steps, "out": str(out), "seconds": seconds})
+    else:
+        print(f"Wrote {out}/1 to {out}/{n_members}. Average them: metavox average {out}/* --dev CORPUS --out MODEL")
 
 
-def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out: bool) -> None:
+def _train_words(experiment: "Experiment", out: Path, *, resume: bool) -> dict[str, Any]:
+    """Train, and what a summary says of it."""
     import torch
 
     from ..data.selection import select_tasks
     from ..learners.presets import has_fixed_head
     from ..training import Step, check_out, learn
-    from .output import note, print_json
+    from .output import note
     from .progress import bars
 
     check_out(experiment, out, resume=resume)  # before anything is computed
@@ -111,19 +125,14 @@ def _train_words(experiment: "Experiment", out: Path, *, resume: bool, json_out:
 
         learn(experiment, tasks, out, resume=resume, report=show)
     done = last[0] if last else None
-    if json_out:
-        print_json(
-            {
-                "model": str(out),
-                "steps": experiment.train.steps,
-                "loss": done.loss if done and math.isfinite(done.loss) else None,
-                "validation_accuracy": done.validation if done else None,
-                "skipped": done.skipped if done else 0,
-                "seconds": round(time.time() - started, 1),
-            }
-        )
-    else:
-        print(f"Wrote {out}. Evaluate it: metavox evaluate {out} --corpus FOLDER --shots 5")
+    return {
+        "model": str(out),
+        "steps": experiment.train.steps,
+        "loss": done.loss if done and math.isfinite(done.loss) else None,
+        "validation_accuracy": done.validation if done else None,
+        "skipped": done.skipped if done else 0,
+        "seconds": round(time.time() - started, 1),
+    }
 
 
 def _train_recogniser(experiment: "TranscriptionExperiment", out: Path, *, resume: bool, json_out: bool) -> None:

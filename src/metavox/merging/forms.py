@@ -1,6 +1,7 @@
 """What can be asked of an average, and of which models."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ class Asked:
                 raise InputError(f"--{name} is for --form {form} and the form is {self.form}; leave it out.")
         if self.scales and self.form != "task-vector":
             raise InputError(f"--scale is for --form task-vector and the form is {self.form}; leave it out.")
+        for scale in self.scales:
+            if not math.isfinite(scale):
+                raise InputError(f"--scale is {scale:g}; give finite numbers such as 0.5 or -1.")
         if self.decay is not None and not 0 < self.decay < 1:
             raise InputError(f"--decay is {self.decay:g}; give a number between 0 and 1, such as {DECAY}.")
 

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from ..averaging.diagnosis import Diagnosis, diagnose_answers
 from ..averaging.hypotheses import Vote, rover
-from ..averaging.weights import combine, greedy_soup, moved, moving_average, require_same_shapes, soup, task_vector
+from ..averaging.predictions import identical_sentence
+from ..averaging.weights import (
+    combine,
+    greedy_soup,
+    moved,
+    moving_average,
+    require_finite,
+    require_same_shapes,
+    soup,
+    task_vector,
+)
 from ..contracts import InputError, State
 from ..data.corpora import require
 from ..data.manifests import load_corpus
@@ -20,8 +30,16 @@ from ..losses import ctc_loss
 from ..metrics import cer
 from ..nets.recogniser import Recogniser
 from ..transcription.adapting import heard, with_symbols
-from ..transcription.averages import AveragedRecognition, averaged, member_hash, require_alike, spelling_of_all
+from ..transcription.averages import (
+    AveragedRecognition,
+    averaged,
+    in_step,
+    member_hash,
+    require_alike,
+    spelling_of_all,
+)
 from ..transcription.models import Recognition, adapted, load_recogniser, save_adapted, save_averaged, save_recogniser
+from ..transcription.packing import packed, unpacked
 from ..transcription.spelling import Ids
 from ..transcription.support import sentences_of
 from .forms import DECAY, OF_WEIGHTS, SCALES, Asked
@@ -80,6 +98,7 @@ def merge_recognisers(sources: Sequence[str], asked: Asked, report: Report | Non
     """
     members = [load_recogniser(source) for source in sources]
     require_alike(members)
+    require_finite([values_of(member) for member in members], [member.name for member in members])
     by_weights = asked.form in OF_WEIGHTS
     base = None
     if by_weights:
@@ -102,10 +121,7 @@ def merge_recognisers(sources: Sequence[str], asked: Asked, report: Report | Non
         reached = heard(model, dev.sentences, dev.positions, _AT_ONCE)
         error, diagnosis = reached.cer, diagnose_answers(texts[1:], texts[0], list(reached.heard))
     elif len({member_hash(member) for member in members}) == 1:
-        notes.append(
-            f"Warning: these {len(members)} models make identical predictions: averaging changes nothing; vary data, "
-            "seed or architecture."
-        )
+        notes.append(f"Warning: {identical_sentence(len(members))}.")
     return MergedRecognisers(model, tuple(members), asked.form, weights, errors, error, diagnosis, tuple(notes))
 
 
@@ -165,8 +181,8 @@ def learned_frame_weights(
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for first in range(0, len(dev.positions), _AT_ONCE):
         batch = dev.sentences.batch(dev.positions[first : first + _AT_ONCE], members[0].front_end)
-        heard_by = [member.frames(batch.inputs, batch.lengths) for member in members]
-        parts.append((torch.stack([one for one, _ in heard_by]), heard_by[0][1], batch.targets, batch.target_lengths))
+        frames, ends = in_step([member.frames(batch.inputs, batch.lengths) for member in members])
+        parts.append((torch.stack(frames), ends, batch.targets, batch.target_lengths))
     n_symbols = max(1, int(sum(part[3].sum() for part in parts)))
     logits = torch.zeros(len(members), requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr)
@@ -261,7 +277,11 @@ def with_values(members: Sequence[Recognition], state: State) -> Recognition:
     if len(bases) == 1 and all(member.base is not None for member in members):
         assert first.base is not None
         report = {"averaged": [member.name for member in members]}
-        return replace(adapted(first.base, state, first.symbols, None, report, spelling), name="average")
+        made = adapted(first.base, state, first.symbols, None, report, spelling)
+        old = first.base.net.state_dict()
+        stored = unpacked(packed(made.net.state_dict(), old), old, first.symbols.size, Path("part"))
+        encoding = made.encoding  # what is judged is what is written: packed, and its encoding as it is
+        return replace(adapted(first.base, stored, first.symbols, encoding, report, spelling), name="average")
     own = dict(state)
     encoding = own.pop(ENCODING, None)
     net = Recogniser(first.net.config).eval()
@@ -289,7 +309,7 @@ def save_merged(folder: Path, merged: MergedRecognisers) -> None:
     else:
         if any(member.base is not None for member in merged.members):
             raise InputError(
-                "The models were adapted from several bases, so that their average belongs to none; average models of "
+                "Not all models were adapted from one base, so that their average belongs to none; average models of "
                 "one base, or their predictions (--form log-mean)."
             )
         save_recogniser(folder, model)

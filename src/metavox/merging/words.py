@@ -12,8 +12,17 @@ from jaxtyping import Float, Int
 
 from ..averaging.diagnosis import Diagnosis, diagnose
 from ..averaging.members import AveragedLearner
-from ..averaging.predictions import learned_weights
-from ..averaging.weights import combine, greedy_soup, moved, moving_average, require_same_shapes, soup, task_vector
+from ..averaging.predictions import identical_sentence, learned_weights
+from ..averaging.weights import (
+    combine,
+    greedy_soup,
+    moved,
+    moving_average,
+    require_finite,
+    require_same_shapes,
+    soup,
+    task_vector,
+)
 from ..background import furnish, wants_background
 from ..checkpoint import (
     NEGATIVES,
@@ -48,6 +57,8 @@ class Judge:
     index: ClassIndex
     asked: Protocol
     front_end: FrontEnd
+    note: str | None = None
+    """What a user should know of the episodes."""
 
     @torch.no_grad()
     def log_probabilities(self, learner: Any) -> tuple[Float[np.ndarray, "N C"], Int[np.ndarray, " N"]]:
@@ -70,7 +81,8 @@ def judge(corpus: str, front_end: FrontEnd, asked: Protocol, report: Report | No
     """Open a development corpus. Raises InputError where it is not there or cannot give an episode."""
     bank = open_corpora([require(corpus)], front_end, report)
     index = ClassIndex(bank.utterances)
-    return Judge(bank, index, fitted(asked, index)[0], front_end)
+    protocol, note = fitted(asked, index)
+    return Judge(bank, index, protocol, front_end, note)
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ def merge_words(
         raise InputError("--form rover votes on transcripts, and these models tell words apart; use --form mean.")
     models = [load_model(source) for source in sources]
     averaged(models, "mean")  # hear the same features, know the same classes
+    require_finite([model.learner.state_dict() for model in models], [model.name for model in models])
     by_weights = asked.form in OF_WEIGHTS
     base = None
     if by_weights:
@@ -114,11 +127,10 @@ def merge_words(
         dev = judge(asked.dev, models[0].config.front_end, protocol or usual, report)
     found = _of_weights(models, base, asked, dev, report) if by_weights else _of_predictions(models, asked, dev, report)
     if dev is None and len({model.hash for model in models}) == 1:
-        found = replace(found, notes=(*found.notes, f"Warning: {_SAME.format(len(models))}."))
+        found = replace(found, notes=(*found.notes, f"Warning: {identical_sentence(len(models))}."))
+    elif dev is not None and dev.note is not None:
+        found = replace(found, notes=(dev.note, *found.notes))
     return found
-
-
-_SAME = "these {} models make identical predictions: averaging changes nothing; vary data, seed or architecture"
 
 
 def _judged(

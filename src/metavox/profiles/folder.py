@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from ..checkpoint import Model, load_model, put_folder, write_json, write_tensors
+from ..checkpoint import AVERAGE, Model, load_model, put_folder, write_json, write_tensors
 from ..contracts import InputError, Profile
 from .contents import FORMAT, MAX_AUDIO_BYTES, MAX_TAKE_S, MAX_TENSOR_BYTES, N_EARLIER, Revision, Saved, Take
 from .documents import (
@@ -235,7 +235,7 @@ def model_of_profile(folder: Path, document: Mapping[str, Any], model: Path | No
         places += [folder.resolve() / document["model_relative"]] if document.get("model_relative") else []
     faults: list[str] = []
     for place in places:
-        if not os.path.isfile(place / "config.json"):
+        if not any(os.path.isfile(place / mark) for mark in ("config.json", AVERAGE)):
             continue
         try:
             found = load_model(place)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..audio import read
+from ..averaging.members import AveragedLearner
 from ..checkpoint import NEGATIVES, Model, read_tensors
 from ..contracts import Comparing, InputError, State
 from ..data.fragments import fragments, heard_at
@@ -136,6 +137,11 @@ def recordings_in(place: Path) -> list[Path]:
 
 
 def _comparing(model: Model) -> Comparing:
+    if isinstance(model.learner, AveragedLearner):
+        raise InputError(
+            f"{model.name} is an average of predictions, which cannot be asked about negatives; average weights "
+            "instead (metavox average --form soup), or leave negatives out."
+        )
     if not isinstance(model.learner, Comparing):
         raise InputError(
             f"Model {model.name} learns by {model.config.learner.name}, which cannot be asked about negatives; use a "

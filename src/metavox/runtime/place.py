@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..audio import MIN_PEAK_DBFS, trim_padding
 from ..augment.wave import coloured_noise
+from ..averaging.members import AveragedLearner
 from ..checkpoint import Model
 from ..contracts import Batch, FrontEnd, InputError, Place
 from ..data.noise import recordings
@@ -86,6 +87,11 @@ def require_views(model: Model) -> Prototypes:
     Raises:
         InputError: it cannot, or its windows are not all of one length.
     """
+    if isinstance(model.learner, AveragedLearner):
+        raise InputError(
+            f"{model.name} is an average of predictions, which remembers no take as noise would have it; average "
+            "weights instead (metavox average --form soup), or leave the place out."
+        )
     if not isinstance(model.learner, Prototypes):
         raise InputError(
             f"Model {model.name} learns by {model.config.learner.name}, which remembers no take as noise would have "

@@ -256,7 +256,7 @@ class Transcriber:
         return Segment(stretch.start_s, stretch.end_s, words, text, sure)
 
     def _decode(self, log_probs: Float[np.ndarray, "T V"], wave: Float[np.ndarray, " S"]) -> Decoded:
-        if self.decoding == "own" and isinstance(self.recogniser, Voting) and self.recogniser.form == "rover":
+        if self.decoding == "own" and isinstance(self.recogniser, Together) and self.recogniser.spelling is None:
             ids = self.recogniser.spell_wave(wave)
             return placed(log_probs, ids) if min_frames(ids) <= len(log_probs) else greedy(log_probs)
         knowing = self._knowing
@@ -297,10 +297,10 @@ class Knowing(Protocol):
 
 
 @runtime_checkable
-class Voting(Protocol):
-    """A recogniser made of several, which may vote on what each of them spells."""
+class Together(Protocol):
+    """A recogniser made of several, which spells in a way of its own where ``spelling`` is None."""
 
-    form: str
+    spelling: "Spelling | None"
 
     def spell_wave(self, wave: Float[np.ndarray, " S"]) -> tuple[int, ...]:
         """What is spelled of a segment of 16 kHz sound."""

@@ -1,7 +1,7 @@
 """Several recognisers that spell as one: their frames' probabilities averaged, or their transcripts voted on.
 
-Members may have other networks and other bases. Averages of frames ask that all hear the same features and look at
-them as often; votes ask for the alphabet alone.
+Members may have other networks and other bases, as long as all write the same alphabet, hear the same features and
+give a frame as often: votes too take their times from the mean of the frames.
 """
 
 import hashlib
@@ -21,12 +21,15 @@ from ..averaging.predictions import Form, as_weights
 from ..contracts import InputError
 from ..features import prepare
 from ..text.align import ctc_align
+from ..text.decode import prefix_beam
 from ..text.symbols import min_frames
 from .recognition import Recognition
 from .spelling import Ids, Spelling
 
 Way = Literal["mean", "log-mean", "rover"]
 WAYS: tuple[str, ...] = get_args(Way)
+BEAM = 8
+"""Texts that the search through averaged frames keeps."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,27 @@ class AveragedRecognition(Recognition):
         self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"], tempo: float
     ) -> tuple[Float[Tensor, "B T2 V"], Int[Tensor, " B"]]:
         """The mean of the members' probabilities of each frame; of a vote, what times and confidences come from."""
-        found = [member._heard(inputs, lengths, tempo) for member in self.members]
+        scores, ends = in_step([member._heard(inputs, lengths, tempo) for member in self.members])
         form: Form = "mean" if self.form == "mean" else "log-mean"
-        return averaged_scores([scores for scores, _ in found], form, self.weights), found[0][1]
+        return averaged_scores(scores, form, self.weights), ends
 
     def spell(self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]) -> list[Ids]:
-        """Symbols of each utterance of a batch."""
+        """Symbols of each utterance of a batch.
+
+        Members that were trained with CTC say a symbol in a frame or two, each in its own, so that the best path
+        through their mean leaves out what all of them heard; a search that adds up the paths of a text does not.
+        """
         if self.form != "rover":
-            return super().spell(inputs, lengths)
+            if self.spelling is not None:
+                return super().spell(inputs, lengths)
+            scores, ends = self.frames(inputs, lengths)
+            return [self._searched(scores[row, : int(end)]) for row, end in enumerate(ends)]
         said, sure = self.heard_by_each(inputs, lengths)
         return [self.voted(texts, sures) for texts, sures in zip(said, sure, strict=True)]
+
+    def _searched(self, scores: Float[Tensor, "T V"]) -> Ids:
+        found = prefix_beam(scores, BEAM, n_best=1)
+        return found[0].ids if found else ()
 
     def heard_by_each(
         self, inputs: Float[Tensor, "B T F"], lengths: Int[Tensor, " B"]
@@ -76,6 +90,15 @@ class AveragedRecognition(Recognition):
         return self.spell(*prepare(wave, self.front_end))[0]
 
 
+def in_step(
+    found: Sequence[tuple[Float[Tensor, "B _ V"], Int[Tensor, " B"]]],
+) -> tuple[list[Float[Tensor, "B T V"]], Int[Tensor, " B"]]:
+    """The frames that all members have: one whose body looks less often ends up to two frames of padding later."""
+    ends = torch.stack([end for _, end in found]).amin(0)
+    n = min(scores.shape[1] for scores, _ in found)
+    return [scores[:, :n] for scores, _ in found], ends
+
+
 def _sure_of(log_probs: np.ndarray, ids: Ids) -> tuple[float, ...]:
     """The probability of each symbol at its best frame; 0.5 where the frames are too few to say."""
     if min_frames(ids) > len(log_probs):
@@ -96,8 +119,7 @@ def averaged(
     """Members behind one face.
 
     Raises:
-        InputError: no member, an unknown form, other alphabets; other features or frame rates where frames are
-            averaged.
+        InputError: no member, an average among them, an unknown form; other alphabets, features or frame rates.
     """
     if form not in WAYS:
         raise InputError(f"{form!r} is no average of what recognisers say; choose from {', '.join(WAYS)}.")
@@ -130,18 +152,24 @@ def require_single(recognition: Recognition, what: str) -> None:
 
 
 def member_hash(member: Recognition) -> str:
-    """SHA-256 of all values of a recogniser: adapted ones share the hash of their base."""
+    """SHA-256 of all that a recogniser is, what it hears of its support and how it spells too: adapted ones share the
+    hash of their base."""
     digest = hashlib.sha256(member.hash.encode())
-    for name, value in sorted(member.net.state_dict().items()):
+    digest.update(f"{member.symbols} {member.spelling}".encode())
+    encoding = {} if member.encoding is None else {"encoding": member.encoding}
+    for name, value in sorted((dict(member.net.state_dict()) | encoding).items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def require_alike(members: Sequence[Recognition]) -> None:
-    """Raise InputError for no member, for other alphabets, and for other features or frame rates."""
+    """Raise InputError for no member, for averages, for other alphabets, and for other features or frame rates."""
     if not members:
         raise InputError("No model was given to average; give two or more.")
+    for member in members:
+        if isinstance(member, AveragedRecognition):
+            raise InputError(f"{member.name} is an average already; average its members instead.")
     first = members[0]
     for other in members[1:]:
         if other.symbols != first.symbols:

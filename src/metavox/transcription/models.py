@@ -8,8 +8,10 @@ characters the base had not, and which base they belong to.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from ..averaging.hypotheses import Vote
 from ..checkpoint import BUNDLED, place_of, seeded
-from ..checkpoint.averages import AVERAGE, copy_model, read_average, save_average
+from ..checkpoint.averages import AVERAGE, copy_model, read_average, require_as_saved, save_average
 from ..checkpoint.files import FORMAT, put_folder, read_document, read_tensors, write_json, write_tensors
 from ..config import validated
 from ..config.transcription import RecogniserConfig
@@ -28,7 +30,7 @@ from ..contracts import InputError, State
 from ..learners.sequence import ENCODING
 from ..nets.recogniser import Recogniser
 from ..text.symbols import Symbols
-from .averages import AveragedRecognition, averaged
+from .averages import AveragedRecognition, Way, averaged
 from .packing import packed, unpacked
 from .recognition import Recognition as Recognition
 from .spelling import Search, Spelling, stored_texts, taken_texts
@@ -295,15 +297,16 @@ def save_averaged(folder: Path, recognition: AveragedRecognition) -> None:
     Raises:
         InputError: ``folder`` exists and is no average.
     """
-    writers = [lambda place, member=member: _keep_member(place, member) for member in recognition.members]
+    names = [member.name for member in recognition.members]
+    form, weights, vote = recognition.form, recognition.weights, recognition.vote
     save_average(
         folder,
         of="recognisers",
-        form=recognition.form,
-        weights=recognition.weights,
-        names=[member.name for member in recognition.members],
-        writers=writers,
-        hash_=recognition.hash,
+        form=form,
+        weights=weights,
+        names=names,
+        writers=[partial(_keep_member, member) for member in recognition.members],
+        hash_of=lambda beside: _of_members(beside, form, weights, names, vote).hash,
         settings={"agreement": recognition.vote.agreement, "nothing": recognition.vote.nothing},
     )
 
@@ -316,9 +319,11 @@ def save_any(folder: Path, recognition: Recognition) -> None:
         save_adapted(folder, recognition)
 
 
-def _keep_member(place: Path, member: Recognition) -> None:
+def _keep_member(member: Recognition, place: Path) -> None:
     if member.base is not None:
         save_adapted(place, member)
+        if member.folder is not None:  # packed again it would be another by a rounding
+            shutil.copyfile(member.folder / "part.safetensors", place / "part.safetensors")
     elif member.folder is not None:
         copy_model(member.folder, place)
     else:
@@ -327,8 +332,15 @@ def _keep_member(place: Path, member: Recognition) -> None:
 
 def _load_average(folder: Path) -> Recognition:
     found = read_average(folder, "recognisers")
-    members = [load_recogniser(folder / "members" / str(k)) for k in range(1, found.n_members + 1)]
-    members = [replace(member, name=name) for member, name in zip(members, found.names, strict=True)]
     vote = Vote(found.settings.get("agreement", 1.0), found.settings.get("nothing", 0.5))
-    made = averaged(members, found.form, found.weights, vote, folder.resolve().name)
+    made = _of_members(folder, found.form, found.weights, found.names, vote)
+    require_as_saved(folder, found, made.hash)
     return replace(made, folder=folder)
+
+
+def _of_members(
+    folder: Path, form: Way, weights: Sequence[float], names: Sequence[str], vote: Vote
+) -> AveragedRecognition:
+    members = [load_recogniser(folder / "members" / str(k)) for k in range(1, len(names) + 1)]
+    members = [replace(member, name=name) for member, name in zip(members, names, strict=True)]
+    return averaged(members, form, weights, vote, folder.resolve().name)
