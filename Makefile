@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+LESSONS_VENV := .venv-lessons
+LESSONS_READY := $(LESSONS_VENV)/.ready
 METAVOX_DATA ?= ../shared/data
 # Real recordings are used where they are; an empty value means none.
 export METAVOX_DATA := $(abspath $(wildcard $(METAVOX_DATA)))
@@ -13,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench lessons docs clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,5 +56,27 @@ format: setup    ## rewrite the code in the house format
 bench: setup     ## the quick benchmarks; each writes its JSON to benchmarks/
 	@$(BIN)/python benchmarks/drawing.py
 
+$(LESSONS_READY): pyproject.toml constraints.txt lessons/requirements.txt
+	@test -x $(LESSONS_VENV)/bin/python || $(PYTHON) -m venv $(LESSONS_VENV)
+	@echo "Installing into $(LESSONS_VENV) what the lessons need, TensorFlow too (a few minutes the first time)"
+	@$(LESSONS_VENV)/bin/pip install -q -c constraints.txt torch
+	@$(LESSONS_VENV)/bin/pip install -q -c constraints.txt -e '.[demo,keras]' -r lessons/requirements.txt
+	@if $(LESSONS_VENV)/bin/pip list 2>/dev/null | grep -i '^nvidia-'; then \
+	  echo "The install brought CUDA packages; pin their CPU builds in lessons/requirements.txt."; exit 1; fi
+	@touch $@
+
+lessons: $(LESSONS_READY)  ## run every lesson top to bottom, in an environment of their own
+	@$(LESSONS_VENV)/bin/python tools/lessons.py check
+	@$(LESSONS_VENV)/bin/python tools/lessons.py run
+
+$(DOCS_READY): $(READY)
+	@echo "Installing what the site is built with"
+	@$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS_READY)  ## the site, into build/docs; any warning stops it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/docs/index.html"
+
 clean:           ## remove what make made, not the caches
-	@rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(LESSONS_VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache

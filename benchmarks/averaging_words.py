@@ -66,14 +66,19 @@ ALONE: tuple[tuple[str, list[str]], ...] = (
     ("architecture", ["model.encoder.channels=112", "model.encoder.blocks=3"]),
     ("augmentation", OTHER_SOUND),
     ("bootstrap", ["data.bootstrap=3"]),
-    ("seed", []),
-    ("architecture", ["model.encoder.kernel=7", "model.encoder.channels=80"]),
-    ("tasks", ["data.class_share=0.8"]),
-    ("augmentation", WIDER),
-    ("seed", []),
-    ("bootstrap", ["data.bootstrap=9"]),
+    ("tasks", ["data.class_share=0.8", "train.seed=6"]),
+    ("augmentation", [*WIDER, "train.seed=7"]),
 )
 """The same of members that share nothing, not even their first weights."""
+
+
+KINDS: tuple[tuple[str, list[str]], ...] = (
+    ("learned frames alone", ["model.encoder.cepstra=0", "train.seed=20"]),
+    ("another learner", ["model.learner.name=crosstransformer", "data.cohort=[]", "train.seed=21"]),
+)
+"""Members of other kinds: one whose frames hold no cepstra, one that compares in another way."""
+PLANS = {"branches": BRANCHES, "alone": ALONE, "kinds": KINDS}
+MIXED = (("alone", 0), ("kinds", 0), ("kinds", 1), ("alone", 1), ("alone", 2), ("alone", 3), ("alone", 4), ("alone", 5))
 
 
 def plan(folder: Path) -> list[tuple[Path, list[str]]]:
@@ -89,6 +94,8 @@ def plan(folder: Path) -> list[tuple[Path, list[str]]]:
     for k, (_, changes) in enumerate(ALONE):
         steps = TRUNK_STEPS + BRANCH_STEPS
         found.append((folder / "alone" / str(k), [f"train.steps={steps}", f"train.seed={k}", *changes]))
+    for k, (_, changes) in enumerate(KINDS):
+        found.append((folder / "kinds" / str(k), [f"train.steps={TRUNK_STEPS + BRANCH_STEPS}", *changes]))
     return found
 
 
@@ -115,7 +122,7 @@ def train(folder: Path) -> None:
 
 SHOTS = {1: 36, 5: 14}
 """Episodes of each set by takes a word."""
-SOUPS = (2, 3, 5, 7, 10)
+SOUPS = (3, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -221,11 +228,16 @@ def dev_weights(members: Sequence[Table], asked: Asked, form: Any) -> dict[str, 
     }
 
 
-def score(folder: Path, n: int) -> dict[str, Any]:
+def score(folder: Path) -> dict[str, Any]:
     """All rows of the study."""
     study = Study(folder)
     asked = study.asked
-    tables = {family: [study.member(family, k) for k in range(n)] for family in ("branches", "alone")}
+    who = {
+        "branches": [("branches", k) for k in range(len(BRANCHES))],
+        "alone": [("alone", k) for k in range(len(ALONE))],
+    }
+    who["mixed"] = list(MIXED)
+    tables = {family: [study.member(name, k) for name, k in some] for family, some in who.items()}
     dev = {family: [asked.dev_error(t.values) for t in members] for family, members in tables.items()}
     best = {family: int(np.argmin(errors)) for family, errors in dev.items()}
     per = np.ones(len(asked.clusters))
@@ -236,15 +248,15 @@ def score(folder: Path, n: int) -> dict[str, Any]:
         given = {"single": single, "per": per, "clusters": asked.clusters, "sets": asked.sets, "family": family}
         for k, member in enumerate(members):
             wrong = member.wrong(asked)
-            source = (BRANCHES if family == "branches" else ALONE)[k][0]
+            name, at = who[family][k]
             members_rows.append({
-                "family": family, "member": k, "varies": source, "dev_error": dev[family][k],
+                "family": family, "member": k, "varies": PLANS[name][at][0], "dev_error": dev[family][k],
                 "error": float(wrong.mean()), "chosen": k == best[family],
                 **{f"error_{shots}": float(wrong[asked.shots == shots].mean()) for shots in SHOTS},
             })  # fmt: skip
         oracle = min((m.wrong(asked) for m in members), key=lambda wrong: wrong.mean())
         rows += two_means(members, asked, given, oracle)
-    rows += of_weights_rows(study, tables, best, per, n)
+    rows += of_weights_rows(study, tables, best, per)
     show(rows)
     return {
         "what": "averages of command models, 10 words, on word sets whose languages no member heard",
@@ -259,7 +271,7 @@ def score(folder: Path, n: int) -> dict[str, Any]:
         "members": members_rows,
         "averages": rows,
         "diagnosis": {family: diagnosed(members, asked) for family, members in tables.items()},
-        "cost": cost(study, n),
+        "cost": cost(study),
         "versions": {"metavox": version("metavox"), "torch": torch.__version__, "python": platform.python_version()},
     }
 
@@ -285,10 +297,10 @@ def two_means(
 
 
 def of_weights_rows(
-    study: Study, tables: dict[str, list[Table]], best: dict[str, int], per: np.ndarray, n: int
+    study: Study, tables: dict[str, list[Table]], best: dict[str, int], per: np.ndarray
 ) -> list[dict[str, Any]]:
     """Soups, greedy soup and moving average of the branches, against the best branch."""
-    asked = study.asked
+    asked, n = study.asked, len(BRANCHES)
     given = {
         "single": tables["branches"][best["branches"]].wrong(asked), "per": per, "clusters": asked.clusters,
         "sets": asked.sets, "family": "branches",
@@ -336,10 +348,11 @@ def diagnosed(members: Sequence[Table], asked: Asked) -> dict[str, Any]:
     return found
 
 
-def cost(study: Study, n: int) -> dict[str, Any]:
+def cost(study: Study) -> dict[str, Any]:
     """CPU milliseconds to recognise one query among ten words of five takes, and bytes of weights, by form."""
     judge = study.asked.judges[f"5/{TEST[0]}"]
-    models = study.loaded("alone", n)
+    n = len(BRANCHES)
+    models = study.loaded("branches", n)
     one = Judge(judge.bank, judge.index, Protocol(judge.asked.spec, 3, 1), judge.front_end)
 
     def cpu_ms(learners: Sequence[Any]) -> float:
@@ -363,18 +376,17 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "score", "ask"])
     parser.add_argument("--folder", type=Path, default=Path("exp/averaging"))
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
-    parser.add_argument("--members", type=int, default=10)
     asked = parser.parse_args()
     if asked.what == "train":
         train(asked.folder)
     elif asked.what == "ask":  # what can be asked already, while others are trained
         study = Study(asked.folder)
-        for family in ("branches", "alone"):
-            for k in range(asked.members):
+        for family, size in (("branches", len(BRANCHES)), ("alone", len(ALONE)), ("kinds", len(KINDS))):
+            for k in range(size):
                 if (asked.folder / family / str(k) / "drawn.json").is_file():
                     study.member(family, k)
     else:
-        asked.json.write_text(json.dumps(score(asked.folder, asked.members), indent=1) + "\n")
+        asked.json.write_text(json.dumps(score(asked.folder), indent=1) + "\n")
 
 
 if __name__ == "__main__":

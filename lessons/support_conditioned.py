@@ -325,8 +325,9 @@ if __name__ == "__main__":
 
 
 # %%
-def dense(n_in: int, n_out: int, *, bias: bool = True, first: str = "glorot_uniform", dtype: str) -> keras.layers.Dense:
-    """A linear layer that has its weights at once, so that they can be copied."""
+def dense(n_in: int, n_out: int, *, bias: bool = True, zero: bool = False, dtype: str) -> keras.layers.Dense:
+    """A linear layer that has its weights at once, so that others can be copied there."""
+    first = keras.initializers.Zeros() if zero else keras.initializers.GlorotUniform(seed=n_in)
     made = keras.layers.Dense(n_out, use_bias=bias, kernel_initializer=first, dtype=dtype)
     made.build((None, n_in))
     return made
@@ -397,7 +398,7 @@ class SupportConditioned(keras.Model):
         self.encoder = Encoder(config.encoder, config.front_end.n_mels, dtype)
         self.project = dense(size, width, dtype=dtype)
         self.hidden = dense(width, width, dtype=dtype)
-        self.final = dense(width, 1, bias=False, first="zeros", dtype=dtype)
+        self.final = dense(width, 1, bias=False, zero=True, dtype=dtype)
         logarithm = keras.initializers.Constant(float(np.log(config.learner.scale)))
         self.log_scale = self.add_weight(shape=(), initializer=logarithm, name="log_scale")
         self.built = True

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from refusals import said
 
-from metavox.averaging.diversity import CLASS_SHARE, SOURCES, varied
+from metavox.averaging.diversity import CLASS_SHARE, SHAPELESS, SOURCES, varied
 from metavox.checkpoint import build
 from metavox.config import Experiment
-from metavox.nets.encoders import BODIES
+from metavox.nets.encoders import ENCODERS
 
 
 def experiment(**train: Any) -> Experiment:
@@ -64,15 +64,24 @@ def test_a_share_of_classes_that_is_smaller_stays() -> None:
     assert {member.data.class_share for member in varied(few, ["tasks"], 3)} == {0.4}
 
 
-@pytest.mark.parametrize("name", list(BODIES))
-def test_networks_of_other_shapes_can_be_built(name: str) -> None:
+def of_encoder(name: str) -> Experiment:
     base = experiment()
     encoder = base.model.encoder.model_copy(update={"name": name})
-    base = base.model_copy(update={"model": base.model.model_copy(update={"encoder": encoder})})
-    sizes = [
-        sum(value.numel() for value in build(member.model).parameters()) for member in varied(base, ["architecture"], 3)
-    ]
-    assert len(set(sizes)) > 1
+    return base.model_copy(update={"model": base.model.model_copy(update={"encoder": encoder})})
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS.keys() - {*SHAPELESS}))
+def test_networks_of_other_shapes_can_be_built(name: str) -> None:
+    found = varied(of_encoder(name), ["architecture"], 3)
+    sizes = [sum(value.numel() for value in build(member.model).parameters()) for member in found]
+    assert len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("name", SHAPELESS)
+def test_an_encoder_of_one_shape_is_said_to_be(name: str) -> None:
+    text = said(lambda: varied(of_encoder(name), ["architecture"], 3))
+    assert f"model.encoder.name={name} has neither; choose another encoder" in text
+    assert len(varied(of_encoder(name), ["bootstrap"], 3)) == 3
 
 
 def test_augmentation_is_switched_on_and_differs() -> None:

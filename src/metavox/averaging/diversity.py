@@ -8,6 +8,8 @@ from ..contracts import InputError
 
 Source = Literal["seed", "bootstrap", "architecture", "augmentation", "tasks"]
 SOURCES: tuple[str, ...] = get_args(Source)
+SHAPELESS = ("linear", "logmel", "mfcc")
+"""Encoders without width and depth."""
 CLASS_SHARE = 0.7
 """Of the classes of training, what a member hears where members learn from other tasks."""
 
@@ -20,7 +22,8 @@ def varied(experiment: Experiment, sources: Sequence[str], n_members: int) -> li
     alike, so that their weights can be averaged, which another architecture forbids.
 
     Raises:
-        InputError: fewer than two members, an unknown source, another architecture beside a common beginning.
+        InputError: fewer than two members, an unknown source, another architecture beside a common beginning or of
+            an encoder that has but one.
     """
     if n_members < 2:
         raise InputError(f"--members is {n_members}; an average needs two or more.")
@@ -31,6 +34,12 @@ def varied(experiment: Experiment, sources: Sequence[str], n_members: int) -> li
         raise InputError(
             f"--vary architecture and train.init={experiment.train.init} exclude one another: a network of another "
             "shape cannot begin with those weights; leave one of them out."
+        )
+    name = experiment.model.encoder.name
+    if "architecture" in sources and name in SHAPELESS:
+        raise InputError(
+            f"--vary architecture changes width and depth, and model.encoder.name={name} has neither; choose another "
+            "encoder or vary something else."
         )
     others = [source for source in dict.fromkeys(sources) if source != "seed"]
     found = []

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..checkpoint import place_of
 from ..checkpoint.averages import AVERAGE
@@ -106,7 +106,7 @@ def _kind(source: str) -> Literal["words", "recognisers"]:
     return "words"
 
 
-def _document(path: Path) -> dict[str, str]:
+def _document(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as err:

@@ -21,6 +21,7 @@ from ..averaging.weights import (
     soup,
     task_vector,
 )
+from ..checkpoint.files import put_folder
 from ..contracts import InputError, State
 from ..data.corpora import require
 from ..data.manifests import load_corpus
@@ -300,7 +301,6 @@ def save_merged(folder: Path, merged: MergedRecognisers) -> None:
         InputError: ``folder`` is something else; averaged weights of adaptations of several bases, which could not be
             read back.
     """
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     model = merged.model
     if isinstance(model, AveragedRecognition):
         save_averaged(folder, model)
@@ -312,4 +312,8 @@ def save_merged(folder: Path, merged: MergedRecognisers) -> None:
                 "Not all models were adapted from one base, so that their average belongs to none; average models of "
                 "one base, or their predictions (--form log-mean)."
             )
-        save_recogniser(folder, model)
+
+        def write(beside: Path) -> None:
+            save_recogniser(beside, model)
+
+        put_folder(folder, "config.json", write, "recogniser")

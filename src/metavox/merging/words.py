@@ -300,7 +300,6 @@ def save_words(folder: Path, merged: MergedWords) -> None:
     Raises:
         InputError: ``folder`` exists and is something else.
     """
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     if isinstance(merged.model.learner, AveragedLearner):
         save_averaged(folder, merged.members, merged.model)
         return

@@ -1,0 +1,79 @@
+"""What the pages tell a reader to type is typed here, in their order; what they show as Python or settings is run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from blocks import PAGES, read_blocks
+from calling import Metavox, caller
+from places import furnish, known, settle
+from typist import Typist, lend_a_microphone, shorten_benchmarks
+
+from metavox.learners.presets import LEARNERS
+from metavox.transcription import plans
+
+SPEAKS = ("data synth", "--say")
+"""What needs espeak-ng."""
+FOLLOWED = [page for page in PAGES if read_blocks(page)]
+CHINESE = [page for page in FOLLOWED if page.endswith(".zh.md") or page.startswith("docs/zh/")]
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every page finds, and a cache for all of them."""
+    root = tmp_path_factory.mktemp("pages")
+    furnish(root / "stock")
+    return root
+
+
+@pytest.fixture
+def typist(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Typist]:
+    """Somebody with a microphone in a folder of their own, on a day when nothing takes long."""
+    monkeypatch.setenv("METAVOX_CACHE", str(stock / "cache"))
+    monkeypatch.setenv("METAVOX_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("metavox", "fine-tune"):
+        way = plans.WAYS[name]
+        short = replace(way.plan, tuning=replace(way.plan.tuning, steps=2), steps_per_s=0.0)
+        monkeypatch.setitem(plans.WAYS, name, replace(way, plan=short))
+    shorten_benchmarks(monkeypatch)
+    metavox: Metavox = caller(monkeypatch, capsys)
+    somebody = Typist(tmp_path, metavox)
+    lend_a_microphone(monkeypatch, somebody.microphone)
+    shelf = dict(LEARNERS)
+    yield somebody
+    LEARNERS.clear()
+    LEARNERS.update(shelf)
+
+
+def marked(page: str) -> object:
+    speaks = any(word in block.text for block in read_blocks(page) for word in SPEAKS)
+    return pytest.param(page, marks=pytest.mark.synth) if speaks else page
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in FOLLOWED if page not in CHINESE])
+def test_a_page_can_be_followed(page: str, typist: Typist, stock: Path) -> None:
+    blocks = read_blocks(page)
+    if any(word in block.text for block in blocks for word in SPEAKS):
+        pytest.importorskip("espeakng_loader")
+    settle(typist.place, stock / "stock", blocks)
+    typist.names.update(known(typist.place))
+    for block in blocks:
+        typist.follow(block)
+    assert typist.ran or all(command[0] == "make" for block in blocks for command in block.commands())
+
+
+@pytest.mark.parametrize("page", CHINESE)
+def test_a_chinese_page_says_what_an_english_one_does(page: str) -> None:
+    """Block by block for Python, command by command for a shell: then it was run there."""
+    english = [block for other in FOLLOWED if other not in CHINESE for block in read_blocks(other)]
+    meanings = {block.meaning() for block in english}
+    commands = [command for block in english if block.language == "sh" for command in block.commands()]
+    for block in read_blocks(page):
+        if block.language == "sh":
+            assert [command for command in block.commands() if command not in commands] == [], block.where
+        else:
+            assert block.meaning() in meanings, block.where
