@@ -68,6 +68,7 @@ $(LESSONS_READY): pyproject.toml constraints.txt lessons/requirements.txt
 lessons: $(LESSONS_READY)  ## run every lesson top to bottom, in an environment of their own
 	@$(LESSONS_VENV)/bin/python tools/lessons.py check
 	@$(LESSONS_VENV)/bin/python tools/lessons.py run
+	@$(LESSONS_VENV)/bin/python -m pytest -m 'not slow' tests/lessons/test_support_conditioned.py tests/lessons/test_support_conditioned_faults.py
 
 $(DOCS_READY): $(READY)
 	@echo "Installing what the site is built with"

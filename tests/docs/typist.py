@@ -37,7 +37,7 @@ SHORTENED = {
         *(*SMALL_NET, *OWN_WORDS, "data.corpora=[my-words,other-words]", "compare.folds=[[my-words]]"),
         *("episodes.ways=3", "episodes.shots=1", "episodes.queries=1", "episodes.batch=1", "data.validation_share=0.4"),
         *("compare.shots=[1]", "compare.ways=4", "compare.queries=2", "compare.episodes=2", "compare.trials=1"),
-        *("compare.minutes=0.001", "compare.validation_episodes=2", "compare.learners=[prototypes,joint]"),
+        *("compare.minutes=0.001", "compare.validation_episodes=2", "compare.learners=[joint]"),
         *("--jobs", "0"),
     ),
     "evaluate": ("--episodes", "2", "--queries", "2"),
@@ -47,6 +47,7 @@ SHORTENED = {
     "evaluate metavox/speaker-small": ("--draws", "1"),
     "average": ("--episodes", "2"),
     "bench": ("--runs", "6"),
+    "bench engines": (),
     "data synth": ("--words", "3", "--voices", "2", "--workers", "1"),
     "data align": ("--aligner", "energy"),
 }
