@@ -154,9 +154,8 @@ def train(folder: Path, family: str) -> None:
     members = FAMILIES[family]
     first = 0 if family == "varied" else 20
     jobs = [(folder / f"{k}.safetensors", member, first + k, 0.0) for k, member in enumerate(members)]
-    for out, member, seed, average in (*jobs, (folder / "ema.safetensors", members[0], first, 0.99)):
-        if out.is_file():
-            continue
+    jobs.append((folder / "ema.safetensors", members[0], first, 0.99))
+    for out, member, seed, average in (job for job in jobs if not job[0].is_file()):
         started = time.process_time()
         state = learned(base, member, material, seed, average)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -278,6 +277,7 @@ def score(folder: Path, family: str) -> dict[str, Any]:
     dev = [judged.tuned(one) for one in said]
     best = int(np.argmin(dev))
     errors = [judged.tested(one) for one in said]
+    rates = [float(one.sum() / judged.chars.sum()) for one in errors]
     given = {
         "single": errors[best], "per": judged.chars, "clusters": judged.clusters, "sets": judged.sets,
         "family": family,
@@ -298,7 +298,7 @@ def score(folder: Path, family: str) -> dict[str, Any]:
         "intervals": "95 %, paired, sentences resampled (the corpora have three speakers and one)",
         "seed": 0,
         "members": [
-            {"member": k, "varies": member.source, "dev_error": dev[k], "error": float(errors[k].sum() / judged.chars.sum())}
+            {"member": k, "varies": member.source, "dev_error": dev[k], "error": rates[k]}
             for k, member in enumerate(FAMILIES[family])
         ],
         "averages": rows,
