@@ -71,13 +71,6 @@ MEMBERS = (
     Member("seed"),
 )  # fmt: skip
 """All begin from the base; low-rank changes are those of another architecture, and are whole weights afterwards."""
-LIGHT = Member("seed", speed=0.1, strength=0.5)
-"""What was best of ``MEMBERS`` on the development set."""
-FEWER = replace(LIGHT, source="tasks", sentences=0.85)
-SLOWER, FASTER = (replace(LIGHT, source="step size", tuning=replace(TUNING, lr=lr)) for lr in (3e-3, 6e-3))
-ALIKE = (LIGHT, LIGHT, FEWER, LIGHT, LIGHT, SLOWER, LIGHT, FEWER, LIGHT, FASTER)
-"""Members that are about as good as one another, chosen after the others had been heard on the development set."""
-FAMILIES = {"varied": MEMBERS, "alike": ALIKE}
 
 
 @dataclass(frozen=True)
@@ -147,14 +140,12 @@ def as_recognition(base: Recognition, state: State, name: str) -> Recognition:
     return Recognition(net, UNIVERSAL, name, name, {})
 
 
-def train(folder: Path, family: str) -> None:
+def train(folder: Path) -> None:
     """Train what is not there yet."""
     torch.set_num_threads(1)
     material, base = open_material(), load_recogniser(BASE)
-    members = FAMILIES[family]
-    first = 0 if family == "varied" else 20
-    jobs = [(folder / f"{k}.safetensors", member, first + k, 0.0) for k, member in enumerate(members)]
-    jobs.append((folder / "ema.safetensors", members[0], first, 0.99))
+    jobs = [(folder / f"{k}.safetensors", member, k, 0.0) for k, member in enumerate(MEMBERS)]
+    jobs.append((folder / "ema.safetensors", MEMBERS[0], 0, 0.99))
     for out, member, seed, average in (job for job in jobs if not job[0].is_file()):
         started = time.process_time()
         state = learned(base, member, material, seed, average)
@@ -267,12 +258,12 @@ def voted(members: Sequence[Said], positions: np.ndarray, vote: Vote) -> list[tu
     return found
 
 
-def score(folder: Path, family: str) -> dict[str, Any]:
+def score(folder: Path) -> dict[str, Any]:
     """All rows of the study."""
     torch.set_num_threads(1)
     judged, base = Judged(open_material()), load_recogniser(BASE)
     origin = base.net.state_dict()
-    states = [{**origin, **read_tensors(folder / f"{k}.safetensors")} for k in range(len(FAMILIES[family]))]
+    states = [{**origin, **read_tensors(folder / f"{k}.safetensors")} for k in range(len(MEMBERS))]
     said = [judged.ask(as_recognition(base, state, "member")) for state in states]
     dev = [judged.tuned(one) for one in said]
     best = int(np.argmin(dev))
@@ -280,7 +271,7 @@ def score(folder: Path, family: str) -> dict[str, Any]:
     rates = [float(one.sum() / judged.chars.sum()) for one in errors]
     given = {
         "single": errors[best], "per": judged.chars, "clusters": judged.clusters, "sets": judged.sets,
-        "family": family,
+        "family": "adapted",
     }  # fmt: skip
     rows = of_predictions_rows(judged, said, given, min(errors, key=lambda one: one.sum()))
     rows += of_weights_rows(judged, base, states, given, folder)
@@ -299,7 +290,7 @@ def score(folder: Path, family: str) -> dict[str, Any]:
         "seed": 0,
         "members": [
             {"member": k, "varies": member.source, "dev_error": dev[k], "error": rates[k]}
-            for k, member in enumerate(FAMILIES[family])
+            for k, member in enumerate(MEMBERS)
         ],
         "averages": rows,
         "diagnosis": diagnosed(judged, said),
@@ -391,15 +382,12 @@ def main() -> None:
     """Train the members, or score them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "score"])
-    parser.add_argument("--family", choices=list(FAMILIES), default="varied")
     parser.add_argument("--folder", type=Path, default=Path("exp/averaging_asr"))
     asked = parser.parse_args()
-    folder, name = asked.folder / asked.family, Path(__file__).stem + ("" if asked.family == "varied" else "_alike")
     if asked.what == "train":
-        train(folder, asked.family)
+        train(asked.folder)
     else:
-        found = score(folder, asked.family)
-        Path(__file__).with_name(f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        Path(__file__).with_suffix(".json").write_text(json.dumps(score(asked.folder), indent=1) + "\n")
 
 
 if __name__ == "__main__":
