@@ -26,6 +26,9 @@ LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^( *)(```+|~~~+)[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 TORN = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
 """A line break inside a Chinese paragraph, which would be shown as a space."""
+CODED = re.compile(r"(`[^`]*`)")
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\s](?:[^$]*[^$\s])?)\$", re.DOTALL)
+HEADED = re.compile(r"\$([^$]+)\$")
 DIRECTIVE = re.compile(r"^ *<!-- (?:run with|expect|skip)\b[^\n]*-->\n", re.MULTILINE)
 
 
@@ -50,10 +53,25 @@ def as_page(script: str) -> str:
     for cell in re.split(r"^(?=# %%)", script, flags=re.MULTILINE):
         marker, _, body = cell.partition("\n") if cell.startswith("# %%") else ("", "", cell)
         if "[markdown]" in marker:
-            parts.append("\n".join(re.sub(r"^# ?", "", line) for line in body.strip().splitlines()))
+            parts.append(with_formulas("\n".join(re.sub(r"^# ?", "", line) for line in body.strip().splitlines())))
         elif body.strip() and (marker or not _is_header(body)):
             parts.append(f"```python\n{body.strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def with_formulas(text: str) -> str:
+    """Text whose TeX between dollars is MathML, which browsers set without a script; in headings it is plain."""
+    lines = [HEADED.sub(r"\1", line) if line.startswith("#") else line for line in text.split("\n")]
+    parts = CODED.split("\n".join(lines))  # every second part is code
+    for at in range(0, len(parts), 2):
+        parts[at] = FORMULA.sub(_formula, parts[at])
+    return "".join(parts)
+
+
+def _formula(found: re.Match[str]) -> str:
+    from latex2mathml.converter import convert
+
+    return convert(found[1] or found[2], display="block" if found[1] else "inline")
 
 
 def _lesson(source: Path) -> str:

@@ -50,6 +50,16 @@ def test_a_percent_script_becomes_a_page(hook: ModuleType) -> None:
     assert hook.as_page(script) == "# Title\n\nText with `code`.\n\n```python\nx = 1\n\n# why\nprint(x)\n```\n"
 
 
+def test_formulas_are_set_without_a_script_and_code_is_left(hook: ModuleType) -> None:
+    text = "# About $K$ models\n\nThe mean of $K$:\n\n$$\\frac{1}{K}$$\n\nand `$HOME` costs 5 $."
+    page = hook.with_formulas(text)
+    assert page.startswith("# About K models\n")
+    assert page.count("<math") == 2
+    assert page.count('display="block"') == 1
+    assert "<mfrac>" in page
+    assert page.endswith("and `$HOME` costs 5 $.")
+
+
 def test_lessons_stand_in_the_order_of_reading(hook: ModuleType, house: Path) -> None:
     assert list(hook.lessons(house)) == [
         "lessons/index.md",
