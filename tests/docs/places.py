@@ -98,7 +98,7 @@ def _people(root: Path) -> None:
 
 
 def _sentences(root: Path) -> None:
-    said = tonal.texts(40, 3)
+    said = tonal.texts(30, 3, 2)
     tonal.corpus(root / "my-recordings", said, speakers=list("vwxyz"), lang="sw")
     tonal.corpus(root / "my-corrections", tonal.texts(8, 4), speakers=["v"], lang="sw", seed=300)
     tonal.corpus(root / "more-recordings", tonal.texts(6, 5), seed=600, written=[""] * 6)

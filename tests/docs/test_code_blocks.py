@@ -1,7 +1,6 @@
 """What the pages tell a reader to type is typed here, in their order; what they show as Python or settings is run."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,12 @@ from places import furnish, known, settle
 from typist import NEVER_TYPED, Typist, lend_a_microphone, shorten_benchmarks
 
 from metavox.learners.presets import LEARNERS
+from metavox.learners.sequence import Tuning
 from metavox.transcription import plans
+from metavox.transcription.adapting import Plan
 
+QUICK_PLAN = Plan(Tuning(steps=1, lr=1e-3, batch_frames=800, n_looks=1), augment=False)
+"""How `metavox adapt` learns here: one step, and the best symbol of each frame."""
 SPEAKS = ("data synth", "--say")
 """What needs espeak-ng."""
 FOLLOWED = [page for page in PAGES if read_blocks(page)]
@@ -36,9 +39,7 @@ def typist(
     monkeypatch.setenv("METAVOX_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     for name in ("metavox", "fine-tune"):
-        way = plans.WAYS[name]
-        short = replace(way.plan, tuning=replace(way.plan.tuning, steps=2), steps_per_s=0.0)
-        monkeypatch.setitem(plans.WAYS, name, replace(way, plan=short))
+        monkeypatch.setitem(plans.WAYS, name, plans.Way(QUICK_PLAN))
     shorten_benchmarks(monkeypatch)
     metavox: Metavox = caller(monkeypatch, capsys)
     somebody = Typist(tmp_path, metavox)

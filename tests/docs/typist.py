@@ -36,7 +36,7 @@ SHORTENED = {
     "compare recipes/compare_words.yaml": (
         *(*SMALL_NET, *OWN_WORDS, "data.corpora=[my-words,other-words]", "compare.folds=[[my-words]]"),
         *("episodes.ways=3", "episodes.shots=1", "episodes.queries=1", "episodes.batch=1", "data.validation_share=0.4"),
-        *("compare.shots=[1]", "compare.ways=4", "compare.queries=2", "compare.episodes=2", "compare.trials=1"),
+        *("compare.shots=[1]", "compare.ways=4", "compare.queries=2", "compare.episodes=1", "compare.trials=1"),
         *("compare.minutes=0.001", "compare.validation_episodes=2", "compare.learners=[joint]"),
         *("--jobs", "0"),
     ),
