@@ -90,7 +90,7 @@ def _people(root: Path) -> None:
         sounds.write(root / "anna" / f"{number}.wav", voice(ANNA, 10 + number, 3.0))
     sounds.write(root / "door.wav", voice(ANNA, 7, 3.0))
     crowd.corpus(root / "my-people", range(4), n_takes=5, seconds=3.0)
-    crowd.corpus(root / "other-people", range(10, 22), n_takes=3, seconds=1.5)
+    crowd.corpus(root / "other-people", range(10, 19), n_takes=3, seconds=1.2)
     uttered.corpus(root / "dev-owners", (1, 2, 4), ("open", "close", "light"), 6)
     uttered.corpus(root / "my-owners", (5, 6, 7), ("open", "close", "light"), 6)
     policy = {"default": "anyone", "words": {"light": "anna"}}

@@ -36,7 +36,7 @@ SHORTENED = {
     "compare recipes/compare_words.yaml": (
         *(*SMALL_NET, *OWN_WORDS, "data.corpora=[my-words,other-words]", "compare.folds=[[my-words]]"),
         *("episodes.ways=3", "episodes.shots=1", "episodes.queries=1", "episodes.batch=1", "data.validation_share=0.4"),
-        *("compare.shots=[1]", "compare.ways=4", "compare.queries=2", "compare.episodes=1", "compare.trials=1"),
+        *("compare.shots=[1]", "compare.ways=4", "compare.queries=2", "compare.episodes=2", "compare.trials=1"),
         *("compare.minutes=0.001", "compare.validation_episodes=2", "compare.learners=[joint]"),
         *("--jobs", "0"),
     ),
@@ -184,7 +184,8 @@ def lend_a_microphone(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None
 
 def shorten_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One small cell of `metavox bench engines` and no peer; few rounds of timing in `metavox compare`."""
-    monkeypatch.setattr(word_costs, "ROUNDS", timing.Rounds(least=2, most=2))
+    monkeypatch.setattr(word_costs, "ROUNDS", timing.Rounds(least=1, most=1))
+    monkeypatch.setattr(timing, "FEW", timing.Rounds(least=1, most=1))
     monkeypatch.setattr(peers, "why_absent", lambda name: f"pip install {name}")
     monkeypatch.setattr(engines, "why_absent", peers.why_absent)
     monkeypatch.setattr(peers, "peers_here", dict)

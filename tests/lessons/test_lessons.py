@@ -79,16 +79,10 @@ def run(script: Path, folder: Path) -> None:
     assert list(folder.iterdir()) == [], "a lesson leaves nothing in the folder that it is run in"
 
 
+@pytest.mark.slow  # make lessons runs them all, as notebooks, and so does every run of .ci
 @pytest.mark.synth
-@pytest.mark.parametrize("script", ENGLISH, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", [*ENGLISH, *CHINESE], ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_lesson_runs_from_top_to_bottom(script: Path, tmp_path: Path) -> None:
-    run(script, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.synth
-@pytest.mark.parametrize("script", CHINESE, ids=lambda path: path.stem)
-def test_a_chinese_lesson_runs_from_top_to_bottom(script: Path, tmp_path: Path) -> None:
     run(script, tmp_path)
 
 
