@@ -11,16 +11,7 @@ from torch import Tensor
 from ..averaging.diagnosis import Diagnosis, diagnose_answers
 from ..averaging.hypotheses import Vote, rover
 from ..averaging.predictions import identical_sentence
-from ..averaging.weights import (
-    combine,
-    greedy_soup,
-    moved,
-    moving_average,
-    require_finite,
-    require_same_shapes,
-    soup,
-    task_vector,
-)
+from ..averaging.weights import require_finite, require_same_shapes
 from ..checkpoint.files import put_folder
 from ..contracts import InputError, State
 from ..data.corpora import require
@@ -43,7 +34,8 @@ from ..transcription.models import Recognition, adapted, load_recogniser, save_a
 from ..transcription.packing import packed, unpacked
 from ..transcription.spelling import Ids
 from ..transcription.support import sentences_of
-from .forms import DECAY, OF_WEIGHTS, SCALES, Asked
+from .forms import OF_WEIGHTS, Asked
+from .weights import merged_weights
 
 Report = Callable[..., None]
 MAX_DEV = 200
@@ -232,38 +224,14 @@ def _of_weights(
     notes: list[str],
     report: Report | None,
 ) -> tuple[Recognition, tuple[float, ...]]:
-    states = [values_of(member) for member in members]
-    n = len(states)
-    weights = (1 / n,) * n
-
     def score(state: State) -> float:
         assert dev is not None
         return -dev.error(with_values(members, state))
 
-    if asked.form == "soup":
-        state = soup(states)
-    elif asked.form == "ema":
-        decay = asked.decay or DECAY
-        state = moving_average(states, decay)
-        raw = [decay ** (n - 1 - k) for k in range(n)]
-        weights = tuple(one / sum(raw) for one in raw)
-    elif asked.form == "greedy-soup":
-        told = None if report is None else (lambda done, total: report("choosing", done, total))
-        chosen = greedy_soup(states, score, told)
-        state = chosen.state
-        weights = tuple(1 / len(chosen.members) if k in chosen.members else 0.0 for k in range(n))
-        notes.append(f"The soup is of {len(chosen.members)} of {n} models.")
-    else:
-        assert base is not None
-        origin = values_of(base)
-        vectors = [task_vector(origin, state) for state in states]
-        if asked.scales or dev is None:
-            weights = asked.scales_of(n)
-            state = moved(origin, vectors, weights)
-        else:
-            mean = combine(vectors, [1 / n] * n)
-            best = max(SCALES, key=lambda scale: score(moved(origin, [mean], [scale])))
-            state, weights = moved(origin, [mean], [best]), (best / n,) * n
+    states = [values_of(member) for member in members]
+    origin = None if base is None else values_of(base)
+    state, weights, said = merged_weights(states, origin, asked, score if dev is not None else None, report)
+    notes += said
     return with_values(members, state), weights
 
 

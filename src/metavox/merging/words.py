@@ -13,16 +13,7 @@ from jaxtyping import Float, Int
 from ..averaging.diagnosis import Diagnosis, diagnose
 from ..averaging.members import AveragedLearner
 from ..averaging.predictions import identical_sentence, learned_weights
-from ..averaging.weights import (
-    combine,
-    greedy_soup,
-    moved,
-    moving_average,
-    require_finite,
-    require_same_shapes,
-    soup,
-    task_vector,
-)
+from ..averaging.weights import require_finite, require_same_shapes
 from ..background import furnish, wants_background
 from ..checkpoint import (
     NEGATIVES,
@@ -44,7 +35,8 @@ from ..data.episodes import ClassIndex, EpisodeSpec
 from ..data.selection import select_tasks
 from ..evaluation.protocols import Protocol, draws, episode_of, fitted
 from ..learners.metric import FURNITURE
-from .forms import DECAY, OF_WEIGHTS, SCALES, Asked
+from .forms import OF_WEIGHTS, Asked
+from .weights import merged_weights
 
 Report = Callable[..., None]
 
@@ -215,24 +207,8 @@ def _of_weights(
         return dev.accuracy(with_weights(config, state))
 
     judged = _judged(models, dev, report)
-    notes: list[str] = []
-    n = len(states)
-    weights = (1 / n,) * n
-    if asked.form == "soup":
-        state = soup(states)
-    elif asked.form == "ema":
-        state = moving_average(states, asked.decay or DECAY)
-        raw = [(asked.decay or DECAY) ** (n - 1 - k) for k in range(n)]
-        weights = tuple(one / sum(raw) for one in raw)
-    elif asked.form == "greedy-soup":
-        told = None if report is None else (lambda done, total: report("choosing", done, total))
-        chosen = greedy_soup(states, score, told)
-        state = chosen.state
-        weights = tuple(1 / len(chosen.members) if k in chosen.members else 0.0 for k in range(n))
-        notes.append(f"The soup is of {len(chosen.members)} of {n} models.")
-    else:
-        assert base is not None
-        state, weights = _by_task_vectors(trained_weights(base), states, asked, score if dev is not None else None)
+    origin = None if base is None else trained_weights(base)
+    state, weights, notes = merged_weights(states, origin, asked, score if dev is not None else None, report)
     learner = with_weights(config, state)
     finished, about, negatives, said = _furnished(models, learner, config)
     notes += said
@@ -246,18 +222,6 @@ def _of_weights(
     return MergedWords(
         made, tuple(models), asked.form, weights, accuracies, reached, diagnosis, tuple(notes), negatives
     )
-
-
-def _by_task_vectors(
-    base: State, states: list[State], asked: Asked, score: Callable[[State], float] | None
-) -> tuple[State, tuple[float, ...]]:
-    vectors = [task_vector(base, state) for state in states]
-    if asked.scales or score is None:
-        scales = asked.scales_of(len(vectors))
-        return moved(base, vectors, scales), scales
-    mean = combine(vectors, [1 / len(vectors)] * len(vectors))
-    best = max(SCALES, key=lambda scale: score(moved(base, [mean], [scale])))
-    return moved(base, [mean], [best]), (best / len(vectors),) * len(vectors)
 
 
 def _furnished(
